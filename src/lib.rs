@@ -1,0 +1,25 @@
+//! perch: a self-hosted backend for editing code together.
+//!
+//! A module uses only modules below it in this list; `tests/it/layers.rs` holds that.
+//!
+//! | module | what it is |
+//! |---|---|
+//! | [`server`] | builds everything once, orderly start and shutdown |
+//! | [`config`] | the command line and environment, composed of each module's own options |
+//! | [`http`] | the native API: routes, document sockets, OpenAPI, the page; only translates |
+//! | [`session`] | sessions on a branch: create or find again, tokens, links |
+//! | [`branch`] | a live branch: registry, documents, log writer, disk, watcher, members |
+//! | [`store`] | SQL on SQLite and Postgres |
+//! | [`workspace`] | files under one root, symlinks never leave it |
+//! | [`crdt`] | yrs behind our types: updates, awareness, frames, text diff; no I/O |
+//! | [`base`] | ids, rights, time, tasks |
+
+pub mod base;
+pub mod branch;
+pub mod config;
+pub mod crdt;
+pub mod http;
+pub mod server;
+pub mod session;
+pub mod store;
+pub mod workspace;
