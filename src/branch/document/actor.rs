@@ -1,0 +1,280 @@
+//! The task of one document: commands, timers, end.
+
+use super::disk::{Disk, JobDone, Waiter};
+use super::log::Log;
+use super::open::OpenContext;
+use super::sync::{Connection, code};
+use super::{Command, ConnectionId, DocError};
+use crate::base::{DocumentId, DraftId};
+use crate::crdt::{Awareness, SharedText};
+use crate::store::Draft;
+use crate::workspace::RelPath;
+use bytes::Bytes;
+use std::collections::{HashMap, VecDeque};
+use std::future::Future;
+use std::pin::Pin;
+use std::sync::Arc;
+use std::time::Duration;
+use tokio::sync::mpsc;
+use tokio::time::Instant;
+use tracing::{info, warn};
+
+/// How long a document that nobody holds stays open.
+const UNLOAD_AFTER: Duration = Duration::from_secs(60);
+/// How often presence is swept.
+const SWEEP_EVERY: Duration = Duration::from_secs(5);
+/// Commands taken before what they brought goes to the log, so that what waits together commits together.
+const COMMANDS_AT_ONCE: usize = 128;
+
+pub(super) type Job = Pin<Box<dyn Future<Output = JobDone> + Send>>;
+
+/// How a document ends.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum End {
+    /// Nobody holds it.
+    Idle,
+    /// perch stops.
+    Stopping,
+    /// Its connections were told why; nothing more is written.
+    Gone,
+}
+
+pub(super) struct Actor {
+    pub(super) context: OpenContext,
+    pub(super) id: DocumentId,
+    pub(super) path: RelPath,
+    pub(super) live: SharedText,
+    pub(super) awareness: Awareness,
+    pub(super) connections: HashMap<ConnectionId, Connection>,
+    pub(super) log: Log,
+    pub(super) disk: Disk,
+    /// Connections that wait for a position to be durable.
+    pub(super) unanswered: VecDeque<(i64, ConnectionId)>,
+    /// Callers that wait for a position to be on disk.
+    pub(super) waiters: Vec<Waiter>,
+    pub(super) job: Option<Job>,
+    /// A client typed what does not survive a round trip through a file.
+    pub(super) needs_normalising: bool,
+    pub(super) checkpoint: Arc<[(u64, u32)]>,
+    pub(super) checkpoint_position: i64,
+    pub(super) idle_since: Instant,
+    pub(super) commands: mpsc::Receiver<Command>,
+    end: Option<End>,
+    next_sweep: Instant,
+}
+
+impl Actor {
+    pub(super) fn new(
+        context: OpenContext,
+        id: DocumentId,
+        path: RelPath,
+        live: SharedText,
+        log: Log,
+        disk: Disk,
+        commands: mpsc::Receiver<Command>,
+    ) -> Self {
+        Self {
+            context,
+            id,
+            path,
+            live,
+            awareness: Awareness::default(),
+            connections: HashMap::new(),
+            log,
+            disk,
+            unanswered: VecDeque::new(),
+            waiters: Vec::new(),
+            job: None,
+            needs_normalising: false,
+            checkpoint: Arc::from([]),
+            checkpoint_position: 0,
+            idle_since: Instant::now(),
+            commands,
+            end: None,
+            next_sweep: Instant::now() + SWEEP_EVERY,
+        }
+    }
+
+    /// Runs until nobody holds the document, it is gone, or perch stops.
+    pub(super) async fn run(mut self) {
+        let stop = self.context.stop.clone();
+        let end = loop {
+            if let Some(end) = self.end {
+                break end;
+            }
+            let wake = self.wake_at();
+            let mut batch = Vec::new();
+            tokio::select! {
+                biased;
+                () = stop.cancelled() => break End::Stopping,
+                landed = self.log.landed() => match landed {
+                    Ok(_) => self.answer_committed(),
+                    Err(error) => self.fail(&error.to_string()),
+                },
+                done = next(&mut self.job) => {
+                    self.job = None;
+                    self.on_job(done).await;
+                }
+                taken = self.commands.recv_many(&mut batch, COMMANDS_AT_ONCE) => {
+                    if taken == 0 {
+                        break End::Idle;
+                    }
+                    for command in batch {
+                        self.on_command(command).await;
+                    }
+                }
+                () = tokio::time::sleep_until(wake) => self.on_timer().await,
+            }
+            if self.end.is_none() {
+                self.log.send(self.context.clock.now_ms()).await;
+            }
+        };
+        self.finish(end).await;
+    }
+
+    fn wake_at(&self) -> Instant {
+        let mut wake = self.idle_since + UNLOAD_AFTER;
+        if !self.connections.is_empty() || self.awareness.len() > 0 {
+            wake = self.next_sweep;
+        }
+        if self.job.is_none()
+            && let Some(due) = self.disk.due()
+        {
+            wake = wake.min(due);
+        }
+        wake
+    }
+
+    async fn on_command(&mut self, command: Command) {
+        match command {
+            Command::Join(join, reply) => {
+                let (id, connection) = Connection::new(join);
+                self.connections.insert(id, connection);
+                let _ = reply.send(Ok(()));
+            }
+            Command::Incoming(id, message) => self.on_incoming(id, message).await,
+            Command::Leave(id) => self.on_leave(id),
+            Command::Drained(id) => {
+                self.send_diff(id);
+            }
+            Command::Regrant(id) => self.on_regrant(id),
+            Command::Flush(reply) => self.wait_for_disk(reply),
+            Command::Write { grant, base, bytes, reply } => {
+                match self.write(&grant, base, &bytes).await {
+                    Ok(()) => self.wait_for_disk(reply),
+                    Err(error) => {
+                        let _ = reply.send(Err(error));
+                    }
+                }
+            }
+            Command::FileEvent { is_closed } => self.disk.suspect(is_closed),
+            Command::Renamed(to) => {
+                self.path = to;
+                self.disk.suspect(true);
+            }
+            Command::Deleted(reply) => {
+                self.close_for_good("deleted", code::DELETED, "the file was deleted").await;
+                let _ = reply.send(());
+            }
+        }
+    }
+
+    async fn on_timer(&mut self) {
+        let now = Instant::now();
+        if now >= self.next_sweep {
+            self.next_sweep = now + SWEEP_EVERY;
+            if let Some(gone) = self.awareness.sweep(self.context.clock.now_ms()) {
+                self.broadcast_awareness(&gone);
+            }
+        }
+        self.work_on_disk().await;
+        let is_idle = self.connections.is_empty()
+            && self.job.is_none()
+            && self.waiters.is_empty()
+            && self.disk.is_quiet()
+            && self.log.committed() == self.disk.position
+            && now >= self.idle_since + UNLOAD_AFTER;
+        if is_idle {
+            self.end = Some(End::Idle);
+        }
+    }
+
+    /// Marks an edit that is to reach the disk.
+    pub(super) fn touched(&mut self) {
+        self.idle_since = Instant::now();
+        self.disk.touched();
+    }
+
+    /// Ends the document because something here failed; clients come back and it is loaded anew from its log.
+    pub(super) fn fail(&mut self, reason: &str) {
+        warn!(document.id = %self.id, "document `{}` closes: {reason}", self.path);
+        for connection in self.connections.values() {
+            connection.close(code::FAILED, reason);
+        }
+        self.end = Some(End::Gone);
+    }
+
+    /// Ends the document for good: its log is kept and can be restored, the path is free for a new generation.
+    pub(super) async fn close_for_good(&mut self, why: &str, code: u16, reason: &str) {
+        if self.log.commit(None, self.context.clock.now_ms()).await.is_ok() {
+            self.answer_committed();
+        }
+        if let Err(error) =
+            self.context.store.close_document(&self.id, why, self.context.clock.now_ms()).await
+        {
+            warn!(document.id = %self.id, %error, "could not mark the document as closed");
+        }
+        info!(document.id = %self.id, "document `{}` ended: {reason}", self.path);
+        for connection in self.connections.values() {
+            connection.close(code, reason);
+        }
+        for waiter in self.waiters.drain(..) {
+            waiter.answer(Err(DocError::NotFound(self.path.clone())));
+        }
+        self.end = Some(End::Gone);
+    }
+
+    pub(super) async fn keep_draft(&self, from: ConnectionId, update: Bytes, reason: &str) {
+        let session = self.connections.get(&from).map_or_else(String::new, Connection::session);
+        let draft = Draft {
+            id: DraftId::generate(),
+            branch_id: self.context.branch.clone(),
+            document_id: Some(self.id.clone()),
+            path: self.path.to_string(),
+            session_id: session,
+            reason: reason.to_owned(),
+            data: update.to_vec(),
+            created_at_ms: self.context.clock.now_ms(),
+        };
+        if let Err(error) = self.context.store.insert_draft(&draft).await {
+            warn!(document.id = %self.id, %error, "could not keep a refused edit as a draft");
+        }
+    }
+
+    async fn finish(mut self, end: End) {
+        // From here commands fail with `Closed`, and their senders ask the branch anew.
+        self.commands.close();
+        if end != End::Gone {
+            if self.log.commit(None, self.context.clock.now_ms()).await.is_ok() {
+                self.answer_committed();
+                self.flush_before_end().await;
+            }
+            for connection in self.connections.values() {
+                connection.close(code::STOPPING, "perch is stopping; come back");
+            }
+        }
+        // Commands that arrived before the close: connections among them must hear that they are to come back.
+        while let Ok(command) = self.commands.try_recv() {
+            if let Command::Join(_, reply) = command {
+                let _ = reply.send(Err(DocError::Closed));
+            }
+        }
+    }
+}
+
+async fn next(job: &mut Option<Job>) -> JobDone {
+    match job {
+        Some(job) => job.await,
+        None => std::future::pending().await,
+    }
+}

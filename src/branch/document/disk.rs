@@ -1,0 +1,601 @@
+//! The file as a peer: when to look, what differs, and how that becomes an edit.
+
+use super::actor::Actor;
+use super::sync::code;
+use super::write_back::Wrote;
+use super::{Author, Content, DocError, WriteBase, decode_row};
+use crate::branch::members::WriteGrant;
+use crate::branch::versions::Version;
+use crate::crdt::{Applied, FileFormat, SharedText, decode, diff, normalise, rebase};
+use crate::store::DiskRecord;
+use crate::workspace::{FsError, RelPath, Workspace};
+use bytes::Bytes;
+use std::sync::Arc;
+use std::time::Duration;
+use tokio::sync::oneshot;
+use tokio::time::Instant;
+use tracing::{debug, warn};
+
+/// Quiet after the last keystroke before the text is written.
+const WRITE_AFTER: Duration = Duration::from_millis(300);
+/// The longest that a keystroke waits to be written under steady typing.
+const WRITE_AT_LATEST: Duration = Duration::from_secs(2);
+/// An outside writer that has not closed the file is taken as done after this long without a change (H8).
+const QUIET: Duration = Duration::from_millis(100);
+/// An outside change is taken in at the latest after this long.
+const QUIET_AT_LATEST: Duration = Duration::from_secs(2);
+/// A path must be absent this long to count as deleted: editors and git replace files by unlink and create (H9).
+const ABSENT_SETTLE: Duration = Duration::from_millis(500);
+/// Between tries at a disk that refuses, doubling.
+const RETRY: (Duration, Duration) = (Duration::from_millis(500), Duration::from_secs(15));
+/// Replaced files that somebody still has open, watched for late writes; past it the oldest is looked at once more
+/// and dropped.
+const MAX_ASIDE: usize = 16;
+/// How long a replaced file is watched; a reader such as `tail -f` may hold it for ever.
+const ASIDE_FOR: Duration = Duration::from_secs(600);
+
+/// What a look at the path found.
+#[derive(Debug)]
+pub(super) enum Seen {
+    Same,
+    Absent,
+    Bytes(Bytes),
+    TooLarge(u64),
+    NotAFile,
+}
+
+#[derive(Debug)]
+pub(super) enum JobDone {
+    Checked(Result<Seen, FsError>),
+    Wrote(Result<Wrote, WriteError>),
+}
+
+/// Why a write-back did not happen.
+#[derive(Debug)]
+pub(super) enum WriteError {
+    /// The file is not what the disk peer holds; look at it first.
+    Differs(Seen),
+    Fs(FsError),
+    Log(String),
+}
+
+/// Someone who waits for the barrier.
+#[derive(Debug)]
+pub(super) struct Waiter {
+    position: i64,
+    /// Only a look that began after the question counts.
+    after_job: u64,
+    reply: oneshot::Sender<Result<Content, DocError>>,
+}
+
+impl Waiter {
+    pub(super) fn answer(self, content: Result<Content, DocError>) {
+        let _ = self.reply.send(content);
+    }
+}
+
+#[derive(Debug)]
+struct Suspicion {
+    first: Instant,
+    last_change: Instant,
+    seen: Option<Option<Version>>,
+    is_closed: bool,
+    look_at: Instant,
+}
+
+/// A replaced file that somebody still had open.
+#[derive(Debug)]
+struct Aside {
+    name: String,
+    text: String,
+    version: Version,
+    since: Instant,
+}
+
+/// What perch knows of the file: the disk peer's coordinates and when to look next.
+#[derive(Debug)]
+pub(super) struct Disk {
+    /// The log up to here, and `outside`, is what the file holds.
+    pub(super) position: i64,
+    /// Updates after `position` that came from the file (H7).
+    pub(super) outside: Vec<i64>,
+    /// The file's version; `None` while it does not exist.
+    pub(super) version: Option<Version>,
+    pub(super) format: FileFormat,
+    /// The file's text, kept only where line ends are mixed: they are remembered line by line.
+    pub(super) mixed_text: Option<Arc<str>>,
+    dirty_since: Option<Instant>,
+    last_edit: Instant,
+    write_now: bool,
+    suspicion: Option<Suspicion>,
+    retry: Option<(Instant, Duration)>,
+    asides: Vec<Aside>,
+    look_at_asides: Instant,
+    jobs: u64,
+}
+
+impl Disk {
+    pub(super) fn new(position: i64, outside: Vec<i64>, version: Option<Version>, format: FileFormat) -> Self {
+        let now = Instant::now();
+        Self {
+            position,
+            outside,
+            version,
+            format,
+            mixed_text: None,
+            dirty_since: None,
+            last_edit: now,
+            write_now: false,
+            suspicion: None,
+            retry: None,
+            asides: Vec::new(),
+            look_at_asides: now,
+            jobs: 0,
+        }
+    }
+
+    pub(super) fn set_format(&mut self, format: FileFormat, text: &str) {
+        self.mixed_text = format.is_mixed().then(|| text.into());
+        self.format = format;
+    }
+
+    pub(super) fn record(&self) -> DiskRecord {
+        DiskRecord {
+            synced_position: self.position,
+            synced_hash: self.version.map(Version::to_vec),
+            outside: self.outside.clone(),
+            intent: None,
+        }
+    }
+
+    pub(super) fn touched(&mut self) {
+        let now = Instant::now();
+        self.last_edit = now;
+        self.dirty_since.get_or_insert(now);
+    }
+
+    /// Looks at the file soon: something may have changed it.
+    pub(super) fn suspect(&mut self, is_closed: bool) {
+        let now = Instant::now();
+        let suspicion = self.suspicion.get_or_insert(Suspicion {
+            first: now,
+            last_change: now,
+            seen: None,
+            is_closed: false,
+            look_at: now,
+        });
+        suspicion.is_closed |= is_closed;
+        suspicion.last_change = now;
+        suspicion.look_at = if is_closed { now } else { now + QUIET };
+    }
+
+    pub(super) fn is_quiet(&self) -> bool {
+        self.dirty_since.is_none() && self.suspicion.is_none() && self.asides.is_empty()
+    }
+
+    /// When there is something to do.
+    pub(super) fn due(&self) -> Option<Instant> {
+        let write = self.dirty_since.map(|since| {
+            let at = (self.last_edit + WRITE_AFTER).min(since + WRITE_AT_LATEST);
+            if self.write_now { Instant::now() } else { at }
+        });
+        let ask = self.write_now.then(Instant::now);
+        let look = self.suspicion.as_ref().map(|suspicion| suspicion.look_at);
+        // While the file is under suspicion nothing is written over it.
+        let next = look.or(write).or(ask);
+        let next = match (next, self.retry) {
+            (Some(at), Some((not_before, _))) => Some(at.max(not_before)),
+            (next, _) => next,
+        };
+        let aside = (!self.asides.is_empty()).then_some(self.look_at_asides);
+        [next, aside].into_iter().flatten().min()
+    }
+
+    pub(super) fn failed(&mut self) {
+        let delay = self.retry.map_or(RETRY.0, |(_, delay)| (delay * 2).min(RETRY.1));
+        self.retry = Some((Instant::now() + delay, delay));
+    }
+
+    pub(super) fn start_job(&mut self) {
+        self.jobs += 1;
+    }
+
+    pub(super) fn written(&mut self) {
+        self.dirty_since = None;
+        self.retry = None;
+    }
+}
+
+/// Reads the path and compares it with what the disk peer holds.
+pub(super) async fn look(
+    workspace: &Workspace,
+    path: &RelPath,
+    known: Option<Version>,
+    max_bytes: u64,
+) -> Result<Seen, FsError> {
+    match workspace.read(path, max_bytes).await {
+        Ok(None) => Ok(if known.is_none() { Seen::Same } else { Seen::Absent }),
+        Ok(Some(file)) if known == Some(Version::of(&file.bytes)) => Ok(Seen::Same),
+        Ok(Some(file)) => Ok(Seen::Bytes(file.bytes)),
+        Err(FsError::TooLarge { len_bytes, .. }) => Ok(Seen::TooLarge(len_bytes)),
+        Err(FsError::WrongKind { .. }) => Ok(Seen::NotAFile),
+        Err(error) => Err(error),
+    }
+}
+
+impl Actor {
+    /// Registers a barrier: the next look that begins from now on, and a write-back of all that is applied now.
+    pub(super) fn wait_for_disk(&mut self, reply: oneshot::Sender<Result<Content, DocError>>) {
+        self.disk.write_now = true;
+        self.waiters.push(Waiter { position: self.log.position(), after_job: self.disk.jobs, reply });
+    }
+
+    /// Starts what is due: a look, a write-back, or a look at replaced files.
+    pub(super) async fn work_on_disk(&mut self) {
+        let now = Instant::now();
+        if self.job.is_some() || self.disk.due().is_none_or(|due| due > now) {
+            return;
+        }
+        if !self.disk.asides.is_empty() && now >= self.disk.look_at_asides {
+            self.look_at_asides().await;
+        }
+        let suspected = self.disk.suspicion.as_ref().is_some_and(|suspicion| suspicion.look_at <= now);
+        let write_due = self.disk.suspicion.is_none()
+            && (self.disk.write_now
+                || self.disk.dirty_since.is_some_and(|since| {
+                    self.disk.last_edit + WRITE_AFTER <= now || since + WRITE_AT_LATEST <= now
+                }));
+        if suspected {
+            self.start_look();
+        } else if write_due {
+            self.disk.write_now = false;
+            if self.log.position() == self.disk.position && !self.needs_normalising {
+                self.start_look();
+            } else {
+                self.start_write_back().await;
+            }
+        }
+    }
+
+    pub(super) fn start_look(&mut self) {
+        self.disk.start_job();
+        let (workspace, path) = (self.context.workspace.clone(), self.path.clone());
+        let (version, max_bytes) = (self.disk.version, self.context.max_bytes);
+        self.job = Some(Box::pin(async move {
+            JobDone::Checked(look(&workspace, &path, version, max_bytes).await)
+        }));
+    }
+
+    pub(super) async fn on_job(&mut self, done: JobDone) {
+        match done {
+            JobDone::Checked(Ok(seen)) => self.on_seen(seen).await,
+            JobDone::Wrote(Ok(wrote)) => self.on_wrote(wrote).await,
+            JobDone::Wrote(Err(WriteError::Differs(seen))) => {
+                self.disk.write_now = !self.waiters.is_empty();
+                self.on_seen(seen).await;
+            }
+            JobDone::Checked(Err(error)) | JobDone::Wrote(Err(WriteError::Fs(error))) => {
+                self.disk_failed(&error.to_string());
+            }
+            JobDone::Wrote(Err(WriteError::Log(error))) => self.disk_failed(&error),
+        }
+    }
+
+    fn disk_failed(&mut self, error: &str) {
+        if self.disk.retry.is_none() {
+            warn!(document.id = %self.id, "`{}` can't be written or read now, trying again: {error}", self.path);
+        }
+        self.disk.failed();
+        self.disk.dirty_since.get_or_insert_with(Instant::now);
+        for waiter in self.waiters.drain(..) {
+            waiter.answer(Err(DocError::Disk(error.to_owned())));
+        }
+    }
+
+    async fn on_seen(&mut self, seen: Seen) {
+        let now = Instant::now();
+        let version = match &seen {
+            Seen::Same => {
+                self.disk.suspicion = None;
+                self.disk.retry = None;
+                self.settle_waiters();
+                return;
+            }
+            Seen::Bytes(bytes) => Some(Version::of(bytes)),
+            Seen::Absent | Seen::TooLarge(_) | Seen::NotAFile => None,
+        };
+        let settle = if matches!(seen, Seen::Absent) { ABSENT_SETTLE } else { QUIET };
+        let suspicion = self.disk.suspicion.get_or_insert(Suspicion {
+            first: now,
+            last_change: now,
+            seen: None,
+            is_closed: false,
+            look_at: now,
+        });
+        if suspicion.seen != Some(version) {
+            suspicion.seen = Some(version);
+            if !suspicion.is_closed || matches!(seen, Seen::Absent) {
+                suspicion.last_change = now;
+            }
+        }
+        let closed = suspicion.is_closed && !matches!(seen, Seen::Absent);
+        let is_settled =
+            closed || now >= suspicion.last_change + settle || now >= suspicion.first + QUIET_AT_LATEST;
+        if is_settled {
+            self.disk.suspicion = None;
+            self.take_in(seen).await;
+        } else {
+            suspicion.look_at = (suspicion.last_change + settle).min(suspicion.first + QUIET_AT_LATEST);
+        }
+    }
+
+    async fn take_in(&mut self, seen: Seen) {
+        match seen {
+            Seen::Same => {}
+            Seen::Bytes(bytes) => {
+                if let Err(error) = self.ingest(&bytes, None).await {
+                    self.ingest_failed(error).await;
+                } else {
+                    self.settle_waiters();
+                }
+            }
+            Seen::Absent => {
+                if let Some(to) = (self.context.follow)(&self.id, &self.path).await {
+                    debug!(document.id = %self.id, "document `{}` follows its file to `{to}`", self.path);
+                    self.path = to;
+                    self.disk.suspect(true);
+                } else {
+                    self.close_for_good("deleted", code::DELETED, "the file was deleted").await;
+                }
+            }
+            Seen::TooLarge(len_bytes) => {
+                let reason = format!("the file has grown to {len_bytes} bytes, more than is shared live");
+                self.close_for_good("too_large", code::TOO_LARGE, &reason).await;
+            }
+            Seen::NotAFile => {
+                self.close_for_good("replaced", code::DELETED, "the file was replaced by something else").await;
+            }
+        }
+    }
+
+    pub(super) async fn ingest_failed(&mut self, error: DocError) {
+        match error {
+            DocError::NotText { .. } => {
+                self.close_for_good("not_text", code::NOT_TEXT, "the file is not UTF-8 text any more").await;
+            }
+            error => self.fail(&error.to_string()),
+        }
+    }
+
+    /// Whether the live text is what the disk peer holds.
+    fn is_live_on_disk(&self) -> bool {
+        let ahead = self.log.position() - self.disk.position;
+        usize::try_from(ahead).is_ok_and(|ahead| ahead == self.disk.outside.len())
+    }
+
+    /// Takes in what somebody outside wrote: edits on the disk peer, merged into the live document by the CRDT,
+    /// durable together with the new disk record before anyone sees them (H4, H7). `after`: where the disk peer
+    /// stands once this is in, if a write-back has moved it meanwhile.
+    pub(super) async fn ingest(&mut self, bytes: &[u8], after: Option<&Wrote>) -> Result<(), DocError> {
+        let (text, format) = decode(bytes)
+            .map_err(|error| DocError::NotText { path: self.path.clone(), offset: error.offset })?;
+        let now_ms = self.context.clock.now_ms();
+        let was_live = after.is_none() && self.is_live_on_disk();
+        let updates = if was_live {
+            let edits = diff(&self.live.text(), &text);
+            self.live.edit(&edits).map_err(|error| DocError::Log(error.to_string()))?
+        } else {
+            self.log.commit(None, now_ms).await?;
+            self.answer_committed();
+            let mut peer = self.load_disk_peer().await?;
+            let edits = diff(&peer.text(), &text);
+            let updates = peer.edit(&edits).map_err(|error| DocError::Log(error.to_string()))?;
+            for (update, _) in &updates {
+                self.live.apply(update).map_err(|error| DocError::Log(error.to_string()))?;
+            }
+            updates
+        };
+        debug!(document.id = %self.id, updates = updates.len(), "took in an outside change of `{}`", self.path);
+        let positions = self.push_all(&updates, &Author::Outside);
+        if let Some(wrote) = after {
+            self.disk.position = wrote.position;
+            self.disk.outside.clear();
+            self.disk.version = Some(wrote.version);
+            self.disk.set_format(wrote.format.clone(), &wrote.text);
+        } else {
+            self.disk.version = Some(Version::of(bytes));
+            self.disk.set_format(format, &text);
+            if was_live {
+                self.disk.position = self.log.position();
+                self.disk.outside.clear();
+            } else {
+                self.disk.outside.extend(positions);
+            }
+        }
+        let record = self.disk.record();
+        self.log.commit(Some(record), now_ms).await?;
+        self.answer_committed();
+        for (update, _) in &updates {
+            self.broadcast_update(None, update);
+        }
+        self.disk.retry = None;
+        if self.log.position() != self.disk.position {
+            self.touched();
+        }
+        Ok(())
+    }
+
+    fn push_all(&mut self, updates: &[(Bytes, Applied)], author: &Author) -> Vec<i64> {
+        let now_ms = self.context.clock.now_ms();
+        updates
+            .iter()
+            .map(|(update, applied)| self.log.push(update.clone(), applied, author, now_ms))
+            .collect()
+    }
+
+    /// The disk peer, from the log: all up to its position, and the outside updates since.
+    async fn load_disk_peer(&self) -> Result<SharedText, DocError> {
+        let loaded = self
+            .context
+            .store
+            .load(&self.id)
+            .await
+            .map_err(|error| DocError::Log(error.to_string()))?
+            .ok_or(DocError::Closed)?;
+        let damaged = || DocError::Log("a row of the log is damaged".into());
+        let mut updates: Vec<&[u8]> = vec![&loaded.snapshot];
+        for row in &loaded.log {
+            let in_row = decode_row(&row.data).ok_or_else(damaged)?;
+            for (position, update) in (row.first_position..).zip(in_row) {
+                if position <= self.disk.position || self.disk.outside.contains(&position) {
+                    updates.push(update);
+                }
+            }
+        }
+        SharedText::load(updates).map_err(|error| DocError::Log(error.to_string()))
+    }
+
+    /// Edits of the server's own on the present text: durable first, then seen.
+    pub(super) async fn server_edit(
+        &mut self,
+        edits: &[crate::crdt::Edit],
+        author: &Author,
+    ) -> Result<(), DocError> {
+        let updates = self.live.edit(edits).map_err(|error| DocError::Log(error.to_string()))?;
+        if updates.is_empty() {
+            return Ok(());
+        }
+        self.push_all(&updates, author);
+        self.log.commit(None, self.context.clock.now_ms()).await?;
+        self.answer_committed();
+        for (update, _) in &updates {
+            self.broadcast_update(None, update);
+        }
+        self.touched();
+        Ok(())
+    }
+
+    /// Removes what can't survive a round trip through a file.
+    pub(super) async fn normalise(&mut self) -> Result<(), DocError> {
+        if self.needs_normalising {
+            self.needs_normalising = false;
+            let edits = normalise(&self.live.text());
+            self.server_edit(&edits, &Author::Server).await?;
+        }
+        Ok(())
+    }
+
+    pub(super) async fn write(
+        &mut self,
+        grant: &WriteGrant,
+        base: WriteBase,
+        bytes: &[u8],
+    ) -> Result<(), DocError> {
+        if bytes.len() as u64 > self.context.max_bytes {
+            return Err(DocError::TooLarge {
+                path: self.path.clone(),
+                len_bytes: bytes.len() as u64,
+                max_bytes: self.context.max_bytes,
+            });
+        }
+        let (text, format) = decode(bytes)
+            .map_err(|error| DocError::NotText { path: self.path.clone(), offset: error.offset })?;
+        self.normalise().await?;
+        let present = self.live.text();
+        let edits = match base {
+            WriteBase::Present => diff(&present, &text),
+            WriteBase::Version(version, base) => {
+                let content = self.content();
+                match base {
+                    _ if content.version == version => diff(&present, &text),
+                    Some(base) => rebase(&base, &present, &text),
+                    None => return Err(DocError::VersionUnknown { present: content.version }),
+                }
+            }
+        };
+        let is_new = self.disk.version.is_none();
+        self.server_edit(&edits, &Author::Session(grant.session().clone())).await?;
+        if format != self.disk.format && (is_new || !text.is_empty()) {
+            // Line ends and the byte order mark are part of what was written, though not of the text.
+            self.disk.set_format(format, &text);
+            self.disk.touched();
+            self.disk.position = self.disk.position.min(self.log.position() - 1);
+        }
+        if is_new {
+            self.disk.touched();
+        }
+        Ok(())
+    }
+
+    /// What the file holds, or will once what is applied now is on disk.
+    pub(super) fn content(&self) -> Content {
+        let text = self.live.text();
+        let bytes: Bytes = self.format_for(&text).encode(&text).into();
+        let version = Version::of(&bytes);
+        self.context.versions.remember(version, &text);
+        Content { bytes, version }
+    }
+
+    pub(super) fn format_for(&self, text: &str) -> FileFormat {
+        match &self.disk.mixed_text {
+            Some(old) => self.disk.format.follow(old, text),
+            None => self.disk.format.clone(),
+        }
+    }
+
+    /// Answers the waiters whose position is on disk and for whom a look began after they asked.
+    pub(super) fn settle_waiters(&mut self) {
+        if self.waiters.is_empty() || self.disk.suspicion.is_some() {
+            return;
+        }
+        let jobs = self.disk.jobs;
+        let on_disk =
+            if self.is_live_on_disk() { self.log.position().max(self.disk.position) } else { self.disk.position };
+        let (done, waiting): (Vec<_>, Vec<_>) = std::mem::take(&mut self.waiters)
+            .into_iter()
+            .partition(|waiter| waiter.after_job < jobs && waiter.position <= on_disk);
+        self.waiters = waiting;
+        if !done.is_empty() {
+            let content = self.content();
+            for waiter in done {
+                waiter.answer(Ok(content.clone()));
+            }
+        }
+        self.disk.write_now = !self.waiters.is_empty();
+    }
+
+    /// Keeps a replaced file that somebody still has open.
+    pub(super) fn keep_aside(&mut self, name: String, bytes: &[u8]) {
+        if let Ok((text, _)) = decode(bytes) {
+            self.disk.look_at_asides = Instant::now() + QUIET;
+            self.disk.asides.push(Aside { name, text, version: Version::of(bytes), since: Instant::now() });
+        }
+    }
+
+    /// Takes in what was written to replaced files after they were replaced.
+    async fn look_at_asides(&mut self) {
+        self.disk.look_at_asides = Instant::now() + QUIET_AT_LATEST / 4;
+        let too_many = self.disk.asides.len().saturating_sub(MAX_ASIDE);
+        for (index, aside) in std::mem::take(&mut self.disk.asides).into_iter().enumerate() {
+            let is_last_look = index < too_many || aside.since.elapsed() > ASIDE_FOR;
+            let held = self.context.workspace.has_writers(&aside.name).await.unwrap_or(false);
+            if held && !is_last_look {
+                self.disk.asides.push(aside);
+                continue;
+            }
+            if let Ok(Some(file)) = self.context.workspace.inspect_temp(&aside.name).await
+                && Version::of(&file.bytes) != aside.version
+                && let Ok((text, _)) = decode(&file.bytes)
+            {
+                let edits = rebase(&aside.text, &self.live.text(), &text);
+                if let Err(error) = self.server_edit(&edits, &Author::Outside).await {
+                    self.fail(&error.to_string());
+                    return;
+                }
+            }
+            if let Err(error) = self.context.workspace.remove_temp(&aside.name).await {
+                debug!(%error, "could not remove a replaced file");
+            }
+        }
+    }
+}

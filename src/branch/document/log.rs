@@ -1,0 +1,262 @@
+//! A document's place in the log: what is pending, in flight, durable; and who wrote which clocks.
+
+use super::{Author, DocError};
+use crate::base::{DocumentId, SessionId};
+use crate::branch::log_writer::{LogError, LogWriter};
+use crate::crdt::{Applied, ClockRange};
+use crate::store::{Append, AuthorRange, DiskRecord, LogRow};
+use bytes::Bytes;
+use std::collections::HashMap;
+use tokio::sync::oneshot;
+
+/// Clocks of one client in one range of the table, at most this long apart: blame's resolution in time.
+const AUTHOR_RANGE_MS: i64 = 60_000;
+
+/// Numbers updates from 1 in the order in which they were applied. A position is durable once a transaction that
+/// holds it has committed; at most one append of a document is in flight, so rows commit in order.
+#[derive(Debug)]
+pub(super) struct Log {
+    document: DocumentId,
+    writer: LogWriter,
+    position: i64,
+    committed: i64,
+    pending: Vec<Bytes>,
+    pending_authors: Vec<AuthorRange>,
+    in_flight: Option<(i64, oneshot::Receiver<Result<(), LogError>>)>,
+    rows: usize,
+    bytes: usize,
+    authors: Authors,
+}
+
+impl Log {
+    pub(super) fn new(document: DocumentId, writer: LogWriter, position: i64, authors: Authors) -> Self {
+        Self {
+            document,
+            writer,
+            position,
+            committed: position,
+            pending: Vec::new(),
+            pending_authors: Vec::new(),
+            in_flight: None,
+            rows: 0,
+            bytes: 0,
+            authors,
+        }
+    }
+
+    /// The position of the newest update, durable or not.
+    pub(super) fn position(&self) -> i64 {
+        self.position
+    }
+
+    /// The newest durable position.
+    pub(super) fn committed(&self) -> i64 {
+        self.committed
+    }
+
+    /// Rows and bytes appended since the last snapshot.
+    pub(super) fn weight(&self) -> (usize, usize) {
+        (self.rows, self.bytes)
+    }
+
+    /// Says how much the log already weighs (after a load), or that it was cut.
+    pub(super) fn set_weight(&mut self, rows: usize, bytes: usize) {
+        (self.rows, self.bytes) = (rows, bytes);
+    }
+
+    pub(super) fn authors(&self) -> &Authors {
+        &self.authors
+    }
+
+    /// Takes an update that was applied; gives its position. Clocks of a client id that some session is known to
+    /// own are credited to that session, whoever relayed them.
+    pub(super) fn push(&mut self, update: Bytes, applied: &Applied, author: &Author, now_ms: i64) -> i64 {
+        for range in &applied.inserted {
+            let row = self.authors.note(*range, author, now_ms);
+            match self.pending_authors.last_mut() {
+                Some(last) if last.client_id == row.client_id && last.clock_start == row.clock_start => {
+                    *last = row;
+                }
+                _ => self.pending_authors.push(row),
+            }
+        }
+        self.pending.push(update);
+        self.position += 1;
+        self.position
+    }
+
+    fn take_append(&mut self, disk: Option<DiskRecord>, now_ms: i64) -> Append {
+        let row = (!self.pending.is_empty()).then(|| {
+            let data = encode_row(&self.pending);
+            self.rows += 1;
+            self.bytes += data.len();
+            let count = i64::try_from(self.pending.len()).unwrap_or(i64::MAX);
+            self.pending.clear();
+            LogRow {
+                first_position: self.position - count + 1,
+                position: self.position,
+                data,
+                at_ms: now_ms,
+            }
+        });
+        Append {
+            document_id: self.document.clone(),
+            row,
+            authors: std::mem::take(&mut self.pending_authors),
+            disk,
+        }
+    }
+
+    /// Hands what is pending to the log writer, unless an append is already in flight.
+    pub(super) async fn send(&mut self, now_ms: i64) {
+        if self.in_flight.is_none() && !self.pending.is_empty() {
+            let append = self.take_append(None, now_ms);
+            let done = self.writer.append(append).await;
+            self.in_flight = Some((self.position, done));
+        }
+    }
+
+    /// Resolves when the append in flight is durable, with the new committed position; never if none is.
+    /// Cancel-safe.
+    pub(super) async fn landed(&mut self) -> Result<i64, DocError> {
+        let Some((position, done)) = &mut self.in_flight else { return std::future::pending().await };
+        let outcome = done.await;
+        let position = *position;
+        self.in_flight = None;
+        flatten(outcome)?;
+        self.committed = position;
+        Ok(position)
+    }
+
+    /// Makes all that was pushed durable, and `disk` in the same transaction as the last of it.
+    pub(super) async fn commit(&mut self, disk: Option<DiskRecord>, now_ms: i64) -> Result<(), DocError> {
+        if self.in_flight.is_some() {
+            self.landed().await?;
+        }
+        if self.pending.is_empty() && disk.is_none() {
+            return Ok(());
+        }
+        let append = self.take_append(disk, now_ms);
+        flatten(self.writer.append(append).await.await)?;
+        self.committed = self.position;
+        Ok(())
+    }
+}
+
+fn flatten(outcome: Result<Result<(), LogError>, oneshot::error::RecvError>) -> Result<(), DocError> {
+    match outcome {
+        Ok(Ok(())) => Ok(()),
+        Ok(Err(error)) => Err(DocError::Log(error.to_string())),
+        Err(_) => Err(DocError::Log("perch is stopping".into())),
+    }
+}
+
+/// Which session owns which client id, and the open ranges of the table in the database.
+#[derive(Debug, Default)]
+pub(super) struct Authors {
+    owner: HashMap<u64, String>,
+    open: HashMap<u64, AuthorRange>,
+}
+
+impl Authors {
+    pub(super) fn load(ranges: &[AuthorRange]) -> Self {
+        let mut authors = Self::default();
+        for range in ranges {
+            if let Ok(client) = u64::try_from(range.client_id) {
+                authors.owner.insert(client, range.session_id.clone());
+            }
+        }
+        authors
+    }
+
+    /// Whose a client id is, from the first clocks it brought.
+    pub(super) fn owner(&self, client: u64) -> Option<&str> {
+        self.owner.get(&client).map(String::as_str)
+    }
+
+    fn note(&mut self, range: ClockRange, author: &Author, now_ms: i64) -> AuthorRange {
+        // The server's own id writes for many; a browser's id belongs to the session that first brought it.
+        let session = if range.client >= crate::crdt::FIRST_SERVER_CLIENT {
+            author.as_str()
+        } else {
+            self.owner.entry(range.client).or_insert_with(|| author.as_str().to_owned())
+        };
+        let (start, end) = (i64::from(range.start), i64::from(range.end));
+        match self.open.get_mut(&range.client) {
+            Some(open)
+                if open.clock_end == start
+                    && open.session_id == session
+                    && now_ms - open.at_ms < AUTHOR_RANGE_MS =>
+            {
+                open.clock_end = end;
+                open.clone()
+            }
+            _ => {
+                let row = AuthorRange {
+                    client_id: i64::try_from(range.client).unwrap_or(i64::MAX),
+                    clock_start: start,
+                    clock_end: end,
+                    session_id: session.to_owned(),
+                    at_ms: now_ms,
+                };
+                self.open.insert(range.client, row.clone());
+                row
+            }
+        }
+    }
+}
+
+/// Whether `session` is the one named in the table.
+pub(super) fn is_session(owner: &str, session: &SessionId) -> bool {
+    owner == session.as_str()
+}
+
+/// One row of the log: each update led by its length (four bytes, little endian).
+fn encode_row(updates: &[Bytes]) -> Bytes {
+    let mut data = Vec::with_capacity(updates.iter().map(|update| update.len() + 4).sum());
+    for update in updates {
+        let len = u32::try_from(update.len()).expect("frames are bounded far below 4 GiB");
+        data.extend_from_slice(&len.to_le_bytes());
+        data.extend_from_slice(update);
+    }
+    data.into()
+}
+
+/// The updates of one row of the log, in order. `None` when the row is damaged.
+#[must_use]
+pub fn decode_row(mut data: &[u8]) -> Option<Vec<&[u8]>> {
+    let mut updates = Vec::new();
+    while let Some((len, rest)) = data.split_first_chunk::<4>() {
+        let (update, rest) = rest.split_at_checked(u32::from_le_bytes(*len) as usize)?;
+        updates.push(update);
+        data = rest;
+    }
+    data.is_empty().then_some(updates)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn rows_read_back_and_damage_is_seen() {
+        let updates = [Bytes::from_static(b"one"), Bytes::new(), Bytes::from_static(b"two")];
+        let row = encode_row(&updates);
+        assert_eq!(decode_row(&row).unwrap(), [b"one".as_slice(), b"", b"two"]);
+        assert_eq!(decode_row(&[]).unwrap(), Vec::<&[u8]>::new());
+        assert!(decode_row(&row[..row.len() - 1]).is_none());
+        assert!(decode_row(&[1]).is_none());
+    }
+
+    #[test]
+    fn relayed_clocks_are_credited_to_the_ids_owner() {
+        let mut authors = Authors::default();
+        let ann = Author::Session("ann".parse().unwrap());
+        let bob = Author::Session("bob".parse().unwrap());
+        authors.note(ClockRange { client: 7, start: 0, end: 1 }, &ann, 0);
+        let row = authors.note(ClockRange { client: 7, start: 1, end: 3 }, &bob, 10);
+        assert_eq!((row.session_id.as_str(), row.clock_start, row.clock_end), ("ann", 0, 3));
+        let later = authors.note(ClockRange { client: 7, start: 3, end: 4 }, &ann, AUTHOR_RANGE_MS + 1);
+        assert_eq!(later.clock_start, 3);
+    }
+}

@@ -1,0 +1,286 @@
+//! One open document: the CRDT, its connections, its place in the log and on disk.
+//!
+//! A [`Document`] is a cheap handle; the state lives in one task (the actor), so edits are applied in one order and
+//! no lock is held across an await. Knows nothing of WebSockets or HTTP.
+//!
+//! | file | idea |
+//! |---|---|
+//! | `actor.rs` | the task: commands, timers, end |
+//! | `sync.rs` | connections: sync, updates, presence, resync of slow readers |
+//! | `log.rs` | positions: what is pending, in flight, durable; who wrote which clocks |
+//! | `disk.rs` | the file as a peer: checks, ingest of outside changes |
+//! | `write_back.rs` | writing the text to the file, and what an interrupted write left |
+//! | `open.rs` | from rows and file to a running actor |
+//!
+//! **The disk peer is not kept in memory.** `documents.md` describes a second replica whose text is what reading the
+//! file back gives. Its state is the log up to the synced position plus the outside updates since, and compaction
+//! keeps exactly that, so it is loaded from the log in the one case that needs it: a change from outside while edits
+//! are not yet on disk. That halves the memory of an open document and leaves one source of truth.
+
+mod actor;
+mod disk;
+mod log;
+mod open;
+mod sync;
+mod write_back;
+
+pub use log::decode_row;
+pub(in crate::branch) use open::{OpenContext, open};
+
+use crate::base::{DocumentId, Permission, SessionId};
+use crate::branch::members::{Member, WriteGrant};
+use crate::branch::outbox::{Channel, Outbox};
+use crate::branch::versions::Version;
+use crate::branch::wire::Wire;
+use crate::workspace::RelPath;
+use bytes::Bytes;
+use std::sync::Arc;
+use tokio::sync::{mpsc, oneshot};
+use tokio_util::sync::CancellationToken;
+
+/// Commands that may wait for a document; a socket that has one more waits itself, so it stops reading.
+pub(in crate::branch) const QUEUE: usize = 256;
+
+/// Names one connection of the node.
+pub type ConnectionId = u64;
+
+/// What a document refuses, or why it can't serve.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+pub enum DocError {
+    /// It closed meanwhile; ask the branch for it again.
+    #[error("the document closed meanwhile")]
+    Closed,
+    /// No such file, and the caller may not make it.
+    #[error("there is no file `{0}`")]
+    NotFound(RelPath),
+    /// Not UTF-8 text.
+    #[error("`{path}` is not UTF-8 text (first bad byte at {offset}); use the file API for it")]
+    NotText {
+        /// The file.
+        path: RelPath,
+        /// Where the first bad byte is.
+        offset: usize,
+    },
+    /// Not a regular file.
+    #[error("`{0}` is not a regular file")]
+    NotAFile(RelPath),
+    /// Larger than what is shared live.
+    #[error("`{path}` has {len_bytes} bytes; at most {max_bytes} are shared live; use the file API for it")]
+    TooLarge {
+        /// The file.
+        path: RelPath,
+        /// Its size.
+        len_bytes: u64,
+        /// The limit.
+        max_bytes: u64,
+    },
+    /// The named base of a write is not known any more.
+    #[error("the version named in the request is not known any more; the present one is {present}")]
+    VersionUnknown {
+        /// What the file is now.
+        present: Version,
+    },
+    /// The path leads out of the workspace, or is refused for its name.
+    #[error("{0}")]
+    Path(String),
+    /// The disk does not take or give the file now.
+    #[error("the file can't be read or written: {0}")]
+    Disk(String),
+    /// The database does not answer or refuses.
+    #[error("the document's log can't be used: {0}")]
+    Log(String),
+}
+
+/// What a connection brings along.
+#[derive(Debug)]
+pub struct Join {
+    /// The connection.
+    pub connection: ConnectionId,
+    /// Whose it is.
+    pub member: Arc<Member>,
+    /// The right of its token; the session's may be less.
+    pub token: Permission,
+    /// Where its frames go.
+    pub outbox: Arc<Outbox>,
+    /// Which of the socket's documents this is.
+    pub channel: Channel,
+    /// How it wants frames.
+    pub wire: Wire,
+}
+
+/// A message of a connection's client.
+#[derive(Debug)]
+pub enum Incoming {
+    /// Asks for all that a replica with these clocks lacks.
+    SyncStep1(Vec<(u64, u32)>),
+    /// An update; `is_step2`: the answer to our own sync step 1.
+    Update {
+        /// Yjs v1, not yet looked at.
+        update: Bytes,
+        /// See above.
+        is_step2: bool,
+    },
+    /// Presence.
+    Awareness(Bytes),
+    /// Asks for everyone's presence.
+    QueryAwareness,
+}
+
+/// From which text a file API write was made.
+#[derive(Clone, Debug)]
+pub enum WriteBase {
+    /// Make it so, whatever it is now.
+    Present,
+    /// From this version; its text where it is still known.
+    Version(Version, Option<Arc<str>>),
+}
+
+/// A document as the file API gives it: what the file on disk holds.
+#[derive(Clone, Debug)]
+pub struct Content {
+    /// The file's bytes.
+    pub bytes: Bytes,
+    /// Their version.
+    pub version: Version,
+}
+
+#[derive(Debug)]
+pub(in crate::branch) enum Command {
+    Join(Join, oneshot::Sender<Result<(), DocError>>),
+    Incoming(ConnectionId, Incoming),
+    Leave(ConnectionId),
+    Drained(ConnectionId),
+    /// The member's right changed.
+    Regrant(ConnectionId),
+    /// Barrier: everything up to now is durable, on disk, and what the disk held before is in.
+    Flush(oneshot::Sender<Result<Content, DocError>>),
+    Write { grant: WriteGrant, base: WriteBase, bytes: Bytes, reply: oneshot::Sender<Result<Content, DocError>> },
+    /// The watcher saw something at the path; `is_closed`: a writer closed the file.
+    FileEvent { is_closed: bool },
+    /// The file was renamed through perch; the hub has moved the document.
+    Renamed(RelPath),
+    /// The file was deleted through perch.
+    Deleted(oneshot::Sender<()>),
+}
+
+/// Handle to an open document, cheap to clone.
+#[derive(Clone, Debug)]
+pub struct Document {
+    id: DocumentId,
+    commands: mpsc::Sender<Command>,
+    ended: CancellationToken,
+}
+
+impl Document {
+    /// The document's id; another generation of the same path has another.
+    #[must_use]
+    pub fn id(&self) -> &DocumentId {
+        &self.id
+    }
+
+    /// Whether it takes commands no more.
+    #[must_use]
+    pub fn is_closed(&self) -> bool {
+        self.commands.is_closed()
+    }
+
+    /// Waits until its task has ended and everything it had is durable.
+    pub async fn ended(&self) {
+        self.ended.cancelled().await;
+    }
+
+    async fn call<T>(
+        &self,
+        command: impl FnOnce(oneshot::Sender<Result<T, DocError>>) -> Command,
+    ) -> Result<T, DocError> {
+        let (reply, answer) = oneshot::channel();
+        self.commands.send(command(reply)).await.map_err(|_| DocError::Closed)?;
+        answer.await.map_err(|_| DocError::Closed)?
+    }
+
+    /// Adds a connection; it hears nothing until its sync step 1.
+    ///
+    /// # Errors
+    /// [`DocError::Closed`]: ask the branch for the document again.
+    pub async fn join(&self, join: Join) -> Result<(), DocError> {
+        self.call(|reply| Command::Join(join, reply)).await
+    }
+
+    /// Hands over a client's message. Waits while the document's queue is full. Answers go to the outbox.
+    pub async fn incoming(&self, connection: ConnectionId, message: Incoming) {
+        // A document that closed has told its connections so.
+        let _ = self.commands.send(Command::Incoming(connection, message)).await;
+    }
+
+    /// Tells that the connection's outbox was written out after it had gone stale.
+    pub async fn drained(&self, connection: ConnectionId) {
+        let _ = self.commands.send(Command::Drained(connection)).await;
+    }
+
+    /// Tells that the right of the connection's member changed.
+    pub async fn regrant(&self, connection: ConnectionId) {
+        let _ = self.commands.send(Command::Regrant(connection)).await;
+    }
+
+    /// Takes a connection away; its presence goes after a grace.
+    pub async fn leave(&self, connection: ConnectionId) {
+        let _ = self.commands.send(Command::Leave(connection)).await;
+    }
+
+    /// The barrier: when it returns, everything applied before the call is durable and on disk, and what the file
+    /// held at the call is in the document. Gives what the file now holds.
+    ///
+    /// # Errors
+    /// [`DocError::Disk`] or [`DocError::Log`] when that can't be had now.
+    pub async fn flush(&self) -> Result<Content, DocError> {
+        self.call(Command::Flush).await
+    }
+
+    /// Writes new content as minimal edits, made from `base` and merged with what others did since. When it
+    /// returns the edit is durable and on disk.
+    ///
+    /// # Errors
+    /// [`DocError::VersionUnknown`], [`DocError::NotText`], [`DocError::TooLarge`], and as for [`Document::flush`].
+    pub async fn write(&self, grant: WriteGrant, base: WriteBase, bytes: Bytes) -> Result<Content, DocError> {
+        self.call(|reply| Command::Write { grant, base, bytes, reply }).await
+    }
+
+    pub(in crate::branch) async fn file_event(&self, is_closed: bool) {
+        let _ = self.commands.send(Command::FileEvent { is_closed }).await;
+    }
+
+    pub(in crate::branch) async fn renamed(&self, to: RelPath) {
+        let _ = self.commands.send(Command::Renamed(to)).await;
+    }
+
+    pub(in crate::branch) async fn deleted(&self) {
+        let (reply, done) = oneshot::channel();
+        if self.commands.send(Command::Deleted(reply)).await.is_ok() {
+            let _ = done.await;
+            self.ended().await;
+        }
+    }
+}
+
+/// Who made an edit, for blame.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Author {
+    /// A session.
+    Session(SessionId),
+    /// A change of the file from outside perch.
+    Outside,
+    /// perch itself, such as a normalisation.
+    Server,
+}
+
+impl Author {
+    /// The text in the log: the session's id, or a word no session id can be.
+    #[must_use]
+    pub fn as_str(&self) -> &str {
+        match self {
+            Self::Session(session) => session.as_str(),
+            Self::Outside => "(disk)",
+            Self::Server => "(perch)",
+        }
+    }
+}

@@ -1,0 +1,408 @@
+//! A document's connections: sync, updates, presence, resync of slow readers.
+
+use super::actor::Actor;
+use super::log::is_session;
+use super::{Author, ConnectionId, Incoming, Join};
+use crate::base::Permission;
+use crate::branch::outbox::{Channel, Outbox, Pushed};
+use crate::branch::wire::Wire;
+use crate::crdt::{ApplyError, FIRST_SERVER_CLIENT, Identity, UpdateInfo, inspect};
+use bytes::Bytes;
+use std::sync::Arc;
+use tracing::{debug, warn};
+
+/// Updates with a gap before them that a connection may have waiting for what is missing; one more closes it and
+/// all are kept as drafts.
+const MAX_HELD: usize = 64;
+/// The same in bytes.
+const MAX_HELD_BYTES: usize = 1024 * 1024;
+
+/// Updates between two renewals of the base that slow readers are diffed from.
+const CHECKPOINT_UPDATES: i64 = 256;
+
+/// Close codes. 44xx is final for stock clients, everything else means "come back".
+pub(super) mod code {
+    /// Bytes that no client of ours sends.
+    pub(in super::super) const MALFORMED: u16 = 4400;
+    /// The file was deleted.
+    pub(in super::super) const DELETED: u16 = 4404;
+    /// The client holds another history of this file.
+    pub(in super::super) const RESET: u16 = 4409;
+    /// The document would grow past the limit, or has.
+    pub(in super::super) const TOO_LARGE: u16 = 4413;
+    /// The file is no text any more.
+    pub(in super::super) const NOT_TEXT: u16 = 4415;
+    /// Something went wrong here; come back.
+    pub(in super::super) const FAILED: u16 = 4500;
+    /// Someone else's client id; come back when they have left or sent it themselves.
+    pub(in super::super) const FOREIGN_ID: u16 = 4509;
+    /// perch is stopping; come back.
+    pub(in super::super) const STOPPING: u16 = 1013;
+}
+
+#[derive(Debug)]
+pub(super) struct Connection {
+    member: Arc<crate::branch::members::Member>,
+    token: Permission,
+    outbox: Arc<Outbox>,
+    channel: Channel,
+    wire: Wire,
+    /// Clocks the client certainly has; `None` before its sync step 1.
+    base: Option<Arc<[(u64, u32)]>>,
+    held: Vec<(Bytes, bool)>,
+}
+
+impl Connection {
+    pub(super) fn new(join: Join) -> (ConnectionId, Self) {
+        let connection = Self {
+            member: join.member,
+            token: join.token,
+            outbox: join.outbox,
+            channel: join.channel,
+            wire: join.wire,
+            base: None,
+            held: Vec::new(),
+        };
+        (join.connection, connection)
+    }
+
+    /// Ends this document on the connection. Final codes leave a Hocuspocus socket open for its other documents.
+    pub(super) fn close(&self, code: u16, reason: &str) {
+        match &self.wire {
+            Wire::Hocuspocus(name) if (4400..4500).contains(&code) => {
+                self.outbox.forget(self.channel);
+                self.outbox.answer(crate::crdt::hocuspocus::permission_denied(name, reason));
+                self.outbox.answer(crate::crdt::hocuspocus::close(name, reason));
+            }
+            _ => self.outbox.close(code, reason),
+        }
+    }
+
+    pub(super) fn answer(&self, durable: bool) {
+        if let Some(frame) = self.wire.answer(durable) {
+            self.outbox.answer(frame);
+        }
+    }
+}
+
+/// One broadcast, encoded once per wire language.
+struct Broadcast<'a> {
+    payload: &'a [u8],
+    encode: fn(&Wire, &[u8]) -> Bytes,
+    encoded: Vec<(Wire, Bytes)>,
+}
+
+impl<'a> Broadcast<'a> {
+    fn new(payload: &'a [u8], encode: fn(&Wire, &[u8]) -> Bytes) -> Self {
+        Self { payload, encode, encoded: Vec::with_capacity(2) }
+    }
+
+    fn frame(&mut self, wire: &Wire) -> Bytes {
+        if let Some((_, frame)) = self.encoded.iter().find(|(of, _)| of == wire) {
+            return frame.clone();
+        }
+        let frame = (self.encode)(wire, self.payload);
+        // Names are the clients' spelling of one path: a handful. Past that, encode anew instead of remembering.
+        if self.encoded.len() < 8 {
+            self.encoded.push((wire.clone(), frame.clone()));
+        }
+        frame
+    }
+}
+
+impl Actor {
+    pub(super) async fn on_incoming(&mut self, id: ConnectionId, message: Incoming) {
+        match message {
+            Incoming::SyncStep1(clocks) => self.on_step1(id, clocks).await,
+            Incoming::Update { update, is_step2 } => self.on_update(id, update, is_step2).await,
+            Incoming::Awareness(payload) => self.on_awareness(id, &payload),
+            Incoming::QueryAwareness => self.send_presence(id),
+        }
+    }
+
+    async fn on_step1(&mut self, id: ConnectionId, clocks: Vec<(u64, u32)>) {
+        let foreign = clocks
+            .iter()
+            .any(|&(client, clock)| client >= FIRST_SERVER_CLIENT && clock > self.live.known(client));
+        if foreign {
+            self.refuse(id, None, code::RESET, "reset: this copy comes from another history of the file").await;
+            return;
+        }
+        let vector = self.live.state_vector();
+        let Some(connection) = self.connections.get_mut(&id) else { return };
+        let is_first = connection.base.is_none();
+        connection.base = Some(clocks.into());
+        if connection.outbox.is_crowded() {
+            connection.outbox.mark_stale(connection.channel);
+        } else {
+            self.send_diff(id);
+        }
+        if let Some(connection) = self.connections.get(&id) {
+            // Asked again each time: a client that repeats step 1 wants a full exchange.
+            connection.outbox.answer(connection.wire.sync_step1(&vector));
+        }
+        if is_first {
+            self.send_presence(id);
+        }
+    }
+
+    /// Sends all that the connection lacks, and takes that as its new base.
+    pub(super) fn send_diff(&mut self, id: ConnectionId) {
+        let now = self.live.clocks().iter().map(|(client, clock)| (*client, *clock)).collect();
+        let Some(connection) = self.connections.get_mut(&id) else { return };
+        let Some(base) = &connection.base else { return };
+        let diff = self.live.encode_since(base);
+        connection.outbox.forget(connection.channel);
+        connection.outbox.answer(connection.wire.sync_step2(&diff));
+        connection.base = Some(now);
+    }
+
+    fn send_presence(&self, id: ConnectionId) {
+        let Some(connection) = self.connections.get(&id) else { return };
+        if let Some(payload) = self.awareness.encode_all() {
+            connection.outbox.answer(connection.wire.awareness(&payload));
+        }
+    }
+
+    /// The member's right changed: what it typed while reading is asked for again, so that no clock is missing (H2).
+    pub(super) fn on_regrant(&self, id: ConnectionId) {
+        let Some(connection) = self.connections.get(&id) else { return };
+        if connection.base.is_some() && connection.member.writer(connection.token).is_some() {
+            connection.outbox.answer(connection.wire.sync_step1(&self.live.state_vector()));
+        }
+    }
+
+    async fn on_update(&mut self, id: ConnectionId, update: Bytes, is_step2: bool) {
+        let Some(connection) = self.connections.get(&id) else { return };
+        if connection.base.is_none() {
+            self.refuse(id, Some(update), code::MALFORMED, "an update before sync step 1").await;
+            return;
+        }
+        let info = match inspect(&update) {
+            Ok(info) => info,
+            Err(error) => {
+                debug!(document.id = %self.id, %error, "refused a malformed update");
+                self.refuse(id, None, code::MALFORMED, "malformed update").await;
+                return;
+            }
+        };
+        if self.is_foreign(&info) {
+            let reason = "reset: the update belongs to another history of the file";
+            self.refuse(id, Some(update), code::RESET, reason).await;
+            return;
+        }
+        let grant = connection.member.writer(connection.token);
+        if grant.is_none() {
+            // A reader's step 2 always carries the whole delete set; it is not applied, so it changes nothing.
+            let says_nothing_new =
+                !info.adds_blocks(|client| self.live.known(client)) && (is_step2 || info.deletes.is_empty());
+            connection.answer(says_nothing_new);
+            return;
+        }
+        if u64::from(self.live.len_utf16()) + info.inserted_bytes as u64 > self.context.max_bytes {
+            let reason = format!("the file would grow past {} bytes", self.context.max_bytes);
+            self.refuse(id, Some(update), code::TOO_LARGE, &reason).await;
+            return;
+        }
+        if info.missing(|client| self.live.known(client)) {
+            self.hold(id, update, is_step2).await;
+            return;
+        }
+        if self.belongs_to_another(id, &info) {
+            let reason = "the update carries a client id of another connected session";
+            self.refuse(id, Some(update), code::FOREIGN_ID, reason).await;
+            return;
+        }
+        self.accept(id, update, &info).await;
+        self.retry_held(id).await;
+    }
+
+    /// Whether an update names clocks of a server id that we do not have: they can only come from another
+    /// generation's seed, or from a database that was set back (H5).
+    fn is_foreign(&self, info: &UpdateInfo) -> bool {
+        let unknown = |client: u64, clock: u32| client >= FIRST_SERVER_CLIENT && clock > self.live.known(client);
+        info.ranges.iter().any(|range| unknown(range.client, range.end))
+            || info.references.iter().any(|&(client, clock)| unknown(client, clock.saturating_add(1)))
+            || info.deletes.iter().any(|range| unknown(range.client, range.end))
+    }
+
+    /// H6: new clocks of a client id that another *connected* session owns.
+    fn belongs_to_another(&self, id: ConnectionId, info: &UpdateInfo) -> bool {
+        let Some(connection) = self.connections.get(&id) else { return false };
+        let own = connection.member.session();
+        info.ranges.iter().filter(|range| range.end > self.live.known(range.client)).any(|range| {
+            self.log.authors().owner(range.client).is_some_and(|owner| {
+                !is_session(owner, own)
+                    && self.connections.values().any(|other| is_session(owner, other.member.session()))
+            })
+        })
+    }
+
+    async fn accept(&mut self, id: ConnectionId, update: Bytes, info: &UpdateInfo) {
+        let Some(connection) = self.connections.get(&id) else { return };
+        let author = Author::Session(connection.member.session().clone());
+        match self.live.apply(&update) {
+            Ok(applied) if applied.changed => {
+                self.needs_normalising |= info.has_carriage_return || info.has_bom;
+                self.log.push(update.clone(), &applied, &author, self.context.clock.now_ms());
+                self.touched();
+                self.broadcast_update(Some(id), &update);
+                self.acknowledge(id);
+            }
+            // H1: known in memory is not yet durable.
+            Ok(_) => self.acknowledge(id),
+            Err(ApplyError::Unresolvable(partly)) => {
+                if let Some((part, applied)) = partly {
+                    self.log.push(part.clone(), &applied, &author, self.context.clock.now_ms());
+                    self.touched();
+                    self.broadcast_update(Some(id), &part);
+                }
+                self.refuse(id, Some(update), code::MALFORMED, "the update can't be resolved").await;
+            }
+            Err(ApplyError::Malformed) => {
+                self.refuse(id, Some(update), code::MALFORMED, "malformed update").await;
+            }
+            Err(ApplyError::Poisoned) => {
+                warn!(document.id = %self.id, "the document library failed on an update; loading anew");
+                self.refuse(id, Some(update), code::MALFORMED, "malformed update").await;
+                self.fail("the document is loaded anew");
+            }
+        }
+    }
+
+    /// An update with a gap before it waits here, not in yrs; its sender is asked for what is missing.
+    async fn hold(&mut self, id: ConnectionId, update: Bytes, is_step2: bool) {
+        let vector = self.live.state_vector();
+        let Some(connection) = self.connections.get_mut(&id) else { return };
+        let bytes: usize = connection.held.iter().map(|(held, _)| held.len()).sum();
+        if connection.held.len() >= MAX_HELD || bytes + update.len() > MAX_HELD_BYTES {
+            let held = std::mem::take(&mut connection.held);
+            for (update, _) in held {
+                self.keep_draft(id, update, "pending").await;
+            }
+            self.refuse(id, Some(update), code::FAILED, "too much waits for edits that are missing").await;
+            return;
+        }
+        if connection.held.is_empty() {
+            connection.outbox.answer(connection.wire.sync_step1(&vector));
+        }
+        connection.held.push((update, is_step2));
+    }
+
+    async fn retry_held(&mut self, id: ConnectionId) {
+        loop {
+            let Some(connection) = self.connections.get_mut(&id) else { return };
+            let ready = connection
+                .held
+                .iter()
+                .position(|(held, _)| inspect(held).is_ok_and(|info| !info.missing(|c| self.live.known(c))));
+            let Some(ready) = ready else { return };
+            let (update, _) = connection.held.remove(ready);
+            match inspect(&update) {
+                Ok(info) if !self.belongs_to_another(id, &info) => self.accept(id, update, &info).await,
+                _ => {
+                    self.refuse(id, Some(update), code::FOREIGN_ID, "a client id of another session").await;
+                    return;
+                }
+            }
+        }
+    }
+
+    /// Answers once everything applied up to now is durable.
+    fn acknowledge(&mut self, id: ConnectionId) {
+        let position = self.log.position();
+        if self.log.committed() >= position {
+            if let Some(connection) = self.connections.get(&id) {
+                connection.answer(true);
+            }
+        } else {
+            self.unanswered.push_back((position, id));
+        }
+    }
+
+    /// Sends the answers that the committed position allows.
+    pub(super) fn answer_committed(&mut self) {
+        let committed = self.log.committed();
+        while let Some(&(position, id)) = self.unanswered.front() {
+            if position > committed {
+                break;
+            }
+            self.unanswered.pop_front();
+            if let Some(connection) = self.connections.get(&id) {
+                connection.answer(true);
+            }
+        }
+    }
+
+    pub(super) fn broadcast_update(&mut self, except: Option<ConnectionId>, update: &[u8]) {
+        let mut broadcast = Broadcast::new(update, Wire::update);
+        let checkpoint = Arc::clone(&self.checkpoint);
+        for (id, connection) in &mut self.connections {
+            if Some(*id) == except || connection.base.is_none() {
+                continue;
+            }
+            let frame = broadcast.frame(&connection.wire);
+            if connection.outbox.push(connection.channel, frame) == (Pushed::Queued { was_empty: true }) {
+                // All before this update has been handed to the socket.
+                connection.base = Some(Arc::clone(&checkpoint));
+            }
+        }
+        self.advance_checkpoint();
+    }
+
+    /// The known clocks as a base for diffs, renewed every so often: copying them for each update and reader would
+    /// cost more than the update. Renewed only *after* a broadcast: it then holds nothing that a connection whose
+    /// outbox is found empty at the next one has not been given.
+    fn advance_checkpoint(&mut self) {
+        if self.log.position() - self.checkpoint_position >= CHECKPOINT_UPDATES {
+            self.checkpoint = self.live.clocks().iter().map(|(client, clock)| (*client, *clock)).collect();
+            self.checkpoint_position = self.log.position();
+        }
+    }
+
+    fn on_awareness(&mut self, id: ConnectionId, payload: &[u8]) {
+        let Some(connection) = self.connections.get(&id) else { return };
+        let standing = connection.member.standing();
+        let identity = Identity {
+            session: connection.member.session().to_string(),
+            name: standing.name,
+            color: standing.color,
+        };
+        match self.awareness.apply(id, &identity, payload, self.context.clock.now_ms()) {
+            Ok(applied) => {
+                if let Some(changed) = applied.broadcast {
+                    self.broadcast_awareness(&changed);
+                }
+            }
+            Err(_) => connection.close(code::MALFORMED, "malformed awareness"),
+        }
+    }
+
+    /// To all, the sender too: a lone editor must hear something at least every 30 s.
+    pub(super) fn broadcast_awareness(&self, payload: &[u8]) {
+        let mut broadcast = Broadcast::new(payload, Wire::awareness);
+        for connection in self.connections.values().filter(|connection| connection.base.is_some()) {
+            let frame = broadcast.frame(&connection.wire);
+            connection.outbox.push(connection.channel, frame);
+        }
+    }
+
+    pub(super) fn on_leave(&mut self, id: ConnectionId) {
+        if let Some(connection) = self.connections.remove(&id) {
+            connection.outbox.forget(connection.channel);
+            self.awareness.disconnected(id, self.context.clock.now_ms());
+        }
+        self.idle_since = tokio::time::Instant::now();
+    }
+
+    /// Ends a connection whose message can't be taken, and keeps the bytes.
+    async fn refuse(&mut self, id: ConnectionId, update: Option<Bytes>, code: u16, reason: &str) {
+        if let Some(update) = update {
+            self.keep_draft(id, update, reason).await;
+        }
+        if let Some(connection) = self.connections.get(&id) {
+            connection.close(code, reason);
+        }
+        self.on_leave(id);
+    }
+}

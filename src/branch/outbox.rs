@@ -1,0 +1,180 @@
+//! Frames on their way to one socket, bounded.
+//!
+//! Documents push, the socket's task takes all that waits and writes it at once. A full outbox never blocks a
+//! document and never loses an edit: the frames of the document that overflowed are dropped and it is marked stale;
+//! once the socket has drained, its task asks the document for one diff (see `documents.md`, slow readers).
+
+use bytes::Bytes;
+use parking_lot::Mutex;
+use std::collections::VecDeque;
+use tokio::sync::Notify;
+
+/// Frames that may wait on one socket.
+pub const MAX_FRAMES: usize = 256;
+/// Bytes that may wait on one socket before a document is marked stale; a single diff may be larger.
+pub const MAX_BYTES: usize = 1024 * 1024;
+
+/// Names one document on one socket.
+pub type Channel = u32;
+
+/// Why a socket is closed, as WebSocket close code and reason.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Close {
+    /// 1013 and 45xx: come back; 44xx: final.
+    pub code: u16,
+    /// Short text for people; at most 123 bytes go on the wire.
+    pub reason: String,
+}
+
+/// How a push went.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Pushed {
+    /// It will be written; `was_empty`: everything pushed before has been taken by the socket.
+    Queued {
+        /// See above.
+        was_empty: bool,
+    },
+    /// The outbox was full: this channel's frames are gone, it is now stale.
+    Stale,
+}
+
+/// What a socket's task finds.
+#[derive(Debug, Default)]
+pub struct Taken {
+    /// To be written in this order, then flushed once.
+    pub frames: Vec<Bytes>,
+    /// Channels that need a diff after these frames are written.
+    pub stale: Vec<Channel>,
+    /// Set once: write the frames, then close.
+    pub close: Option<Close>,
+}
+
+#[derive(Debug, Default)]
+struct Waiting {
+    frames: VecDeque<(Channel, Bytes)>,
+    bytes: usize,
+    stale: Vec<Channel>,
+    close: Option<Close>,
+}
+
+/// See the module's docs.
+#[derive(Debug, Default)]
+pub struct Outbox {
+    waiting: Mutex<Waiting>,
+    something: Notify,
+}
+
+impl Outbox {
+    /// Hands over a frame that a later diff can replace.
+    pub fn push(&self, channel: Channel, frame: Bytes) -> Pushed {
+        let pushed = {
+            let mut waiting = self.waiting.lock();
+            if waiting.stale.contains(&channel) {
+                return Pushed::Stale;
+            }
+            let full = waiting.frames.len() >= MAX_FRAMES || waiting.bytes + frame.len() > MAX_BYTES;
+            if full && !waiting.frames.is_empty() {
+                waiting.frames.retain(|(of, _)| *of != channel);
+                waiting.bytes = waiting.frames.iter().map(|(_, frame)| frame.len()).sum();
+                waiting.stale.push(channel);
+                Pushed::Stale
+            } else {
+                let was_empty = waiting.frames.is_empty();
+                waiting.bytes += frame.len();
+                waiting.frames.push_back((channel, frame));
+                Pushed::Queued { was_empty }
+            }
+        };
+        self.something.notify_one();
+        pushed
+    }
+
+    /// Hands over a frame that must arrive: an answer to something the socket sent, so there are as many of them as
+    /// the socket's own unanswered messages.
+    pub fn answer(&self, frame: Bytes) {
+        {
+            let mut waiting = self.waiting.lock();
+            waiting.bytes += frame.len();
+            waiting.frames.push_back((Channel::MAX, frame));
+        }
+        self.something.notify_one();
+    }
+
+    /// Closes the socket after what waits was written. The first call decides.
+    pub fn close(&self, code: u16, reason: impl Into<String>) {
+        self.waiting.lock().close.get_or_insert(Close { code, reason: reason.into() });
+        self.something.notify_one();
+    }
+
+    /// Whether so much waits that the socket should not be read for now.
+    #[must_use]
+    pub fn is_crowded(&self) -> bool {
+        let waiting = self.waiting.lock();
+        waiting.frames.len() >= MAX_FRAMES || waiting.bytes > MAX_BYTES
+    }
+
+    /// Marks a channel as in need of a diff.
+    pub fn mark_stale(&self, channel: Channel) {
+        {
+            let mut waiting = self.waiting.lock();
+            if !waiting.stale.contains(&channel) {
+                waiting.stale.push(channel);
+            }
+        }
+        self.something.notify_one();
+    }
+
+    /// Drops what waits for a channel that left the socket.
+    pub fn forget(&self, channel: Channel) {
+        let mut waiting = self.waiting.lock();
+        waiting.frames.retain(|(of, _)| *of != channel);
+        waiting.bytes = waiting.frames.iter().map(|(_, frame)| frame.len()).sum();
+        waiting.stale.retain(|of| *of != channel);
+    }
+
+    /// Waits until there is something, then takes all of it. Cancel-safe: nothing is taken before it returns.
+    pub async fn take(&self) -> Taken {
+        loop {
+            {
+                let mut waiting = self.waiting.lock();
+                if !waiting.frames.is_empty() || !waiting.stale.is_empty() || waiting.close.is_some() {
+                    waiting.bytes = 0;
+                    return Taken {
+                        frames: waiting.frames.drain(..).map(|(_, frame)| frame).collect(),
+                        stale: std::mem::take(&mut waiting.stale),
+                        close: waiting.close.take(),
+                    };
+                }
+            }
+            self.something.notified().await;
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[tokio::test]
+    async fn an_overflowing_channel_is_dropped_and_marked_the_other_stays() {
+        let outbox = Outbox::default();
+        outbox.push(2, Bytes::from_static(b"other"));
+        for _ in 0..MAX_FRAMES {
+            outbox.push(1, Bytes::from_static(b"x"));
+        }
+        assert_eq!(outbox.push(1, Bytes::from_static(b"x")), Pushed::Stale);
+        outbox.answer(Bytes::from_static(b"ack"));
+        let taken = outbox.take().await;
+        assert_eq!(taken.frames, ["other", "ack"]);
+        assert_eq!(taken.stale, [1]);
+        assert_eq!(outbox.push(1, Bytes::from_static(b"y")), Pushed::Queued { was_empty: true });
+    }
+
+    #[test]
+    fn one_frame_larger_than_the_bound_passes_when_nothing_waits() {
+        let outbox = Outbox::default();
+        let big = Bytes::from(vec![0; MAX_BYTES + 1]);
+        assert_eq!(outbox.push(1, big.clone()), Pushed::Queued { was_empty: true });
+        assert_eq!(outbox.push(1, big), Pushed::Stale);
+    }
+}
