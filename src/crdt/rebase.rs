@@ -114,7 +114,7 @@ mod tests {
             let result = merged(&base, &play(&theirs), &play(&ours));
             for (_, insert) in theirs.iter().chain(&ours) {
                 if let Some(line) = insert {
-                    prop_assert_eq!(result.matches(line.as_str()).count(), 1, "{}", line);
+                    prop_assert_eq!(result.matches(line.trim_end()).count(), 1, "{}", line);
                 }
             }
         }

@@ -1,0 +1,235 @@
+//! Pools, transactions and the few places where the two databases differ.
+
+use secrecy::{ExposeSecret, SecretString};
+use sqlx::postgres::{PgConnectOptions, PgPoolOptions};
+use sqlx::sqlite::{SqliteConnectOptions, SqliteJournalMode, SqlitePoolOptions, SqliteSynchronous};
+use sqlx::{PgPool, Postgres, Sqlite, SqlitePool, Transaction};
+use std::fmt;
+use std::path::PathBuf;
+use std::str::FromStr;
+use std::sync::Arc;
+use std::time::Duration;
+use tokio::sync::Mutex;
+
+/// Names perch's lock among a Postgres database's advisory locks ("perch" in ASCII).
+const LOCK_KEY: i64 = 0x70_65_72_63_68;
+/// SQLite readers, and Postgres connections in all.
+const CONNECTIONS: u32 = 8;
+
+/// Where the data is.
+#[derive(Clone, Debug)]
+pub struct Options {
+    /// `postgres://…`; without it SQLite in the data folder.
+    pub database_url: Option<SecretString>,
+    /// The data folder.
+    pub data: PathBuf,
+}
+
+/// What went wrong, as far as callers act on it.
+#[derive(Debug, thiserror::Error)]
+pub enum StoreError {
+    /// Such a row is there already.
+    #[error("there is already one")]
+    Conflict,
+    /// Another perch uses this database.
+    #[error("another perch uses this database; stop it, or give this one a database of its own")]
+    InUse,
+    /// The database is away, full or read-only; worth trying again.
+    #[error("the database does not answer: {0}")]
+    Unavailable(#[source] sqlx::Error),
+    /// A row holds what perch never writes.
+    #[error("the database is damaged: {0}")]
+    Damaged(String),
+    /// Anything else.
+    #[error("the database refused: {0}")]
+    Other(#[source] sqlx::Error),
+}
+
+impl From<sqlx::Error> for StoreError {
+    fn from(error: sqlx::Error) -> Self {
+        let unavailable = match &error {
+            sqlx::Error::Database(inner) => {
+                if inner.is_unique_violation() {
+                    return Self::Conflict;
+                }
+                let code = inner.code().unwrap_or_default();
+                match code.parse::<u32>() {
+                    // SQLite: busy, locked, read-only, I/O, full, can't open; the low byte is the primary code.
+                    Ok(number) if code.len() < 5 => matches!(number & 0xFF, 5 | 6 | 8 | 10 | 13 | 14),
+                    // Postgres: connection, resources, operator intervention, read-only transaction.
+                    _ => ["08", "53", "57", "58", "25006"].iter().any(|class| code.starts_with(class)),
+                }
+            }
+            sqlx::Error::Io(_)
+            | sqlx::Error::Tls(_)
+            | sqlx::Error::PoolTimedOut
+            | sqlx::Error::PoolClosed
+            | sqlx::Error::WorkerCrashed => true,
+            _ => false,
+        };
+        if unavailable { Self::Unavailable(error) } else { Self::Other(error) }
+    }
+}
+
+#[derive(Clone)]
+pub(super) enum Db {
+    Pg(PgPool),
+    Lite { writer: SqlitePool, readers: SqlitePool },
+}
+
+/// An open write transaction on either database; rolled back when dropped.
+pub(super) enum Write {
+    Pg(Transaction<'static, Postgres>),
+    Lite(Transaction<'static, Sqlite>),
+}
+
+/// Runs one body on the pool for reading.
+macro_rules! on_db {
+    ($store:expr, $pool:ident => $body:expr) => {
+        match &$store.db {
+            $crate::store::db::Db::Pg($pool) => $body,
+            $crate::store::db::Db::Lite { readers: $pool, .. } => $body,
+        }
+    };
+}
+
+/// Runs one body on the connection of a write transaction.
+macro_rules! on_write {
+    ($write:expr, $connection:ident => $body:expr) => {
+        match &mut $write {
+            $crate::store::db::Write::Pg(transaction) => {
+                let $connection = &mut **transaction;
+                $body
+            }
+            $crate::store::db::Write::Lite(transaction) => {
+                let $connection = &mut **transaction;
+                $body
+            }
+        }
+    };
+}
+pub(super) use {on_db, on_write};
+
+/// Handle to the database, cheap to clone.
+#[derive(Clone)]
+pub struct Store {
+    pub(super) db: Db,
+    /// Holds the advisory lock as long as it lives.
+    _lock: Arc<Mutex<Option<sqlx::PgConnection>>>,
+}
+
+impl fmt::Debug for Store {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Store").field("kind", &self.kind()).finish_non_exhaustive()
+    }
+}
+
+impl Store {
+    /// Opens the database, makes it if it is not there, and brings its tables up to date.
+    ///
+    /// # Errors
+    /// [`StoreError::InUse`] when another perch has this Postgres database (SQLite is guarded by the data folder's
+    /// lock), [`StoreError::Unavailable`] when it can't be reached.
+    pub async fn open(options: &Options) -> Result<Self, StoreError> {
+        match &options.database_url {
+            Some(url) => Self::open_postgres(url).await,
+            None => Self::open_sqlite(options.data.join("perch.sqlite")).await,
+        }
+    }
+
+    async fn open_postgres(url: &SecretString) -> Result<Self, StoreError> {
+        use sqlx::Connection;
+        let connect = PgConnectOptions::from_str(url.expose_secret())
+            .map_err(|_| StoreError::Other(sqlx::Error::Configuration("the database URL is malformed".into())))?;
+        let mut lock = sqlx::PgConnection::connect_with(&connect).await?;
+        let is_free: bool = sqlx::query_scalar("select pg_try_advisory_lock($1)")
+            .bind(LOCK_KEY)
+            .fetch_one(&mut lock)
+            .await?;
+        if !is_free {
+            return Err(StoreError::InUse);
+        }
+        let pool = PgPoolOptions::new()
+            .max_connections(CONNECTIONS)
+            .acquire_timeout(Duration::from_secs(5))
+            .connect_with(connect)
+            .await?;
+        sqlx::migrate!().run(&pool).await.map_err(migration)?;
+        Ok(Self { db: Db::Pg(pool), _lock: Arc::new(Mutex::new(Some(lock))) })
+    }
+
+    async fn open_sqlite(path: PathBuf) -> Result<Self, StoreError> {
+        let connect = SqliteConnectOptions::new()
+            .filename(path)
+            .create_if_missing(true)
+            .journal_mode(SqliteJournalMode::Wal)
+            .synchronous(SqliteSynchronous::Full)
+            .foreign_keys(true)
+            .busy_timeout(Duration::from_secs(5));
+        let writer = SqlitePoolOptions::new().max_connections(1).connect_with(connect.clone()).await?;
+        sqlx::migrate!().run(&writer).await.map_err(migration)?;
+        let readers =
+            SqlitePoolOptions::new().max_connections(CONNECTIONS).connect_with(connect.read_only(true)).await?;
+        Ok(Self { db: Db::Lite { writer, readers }, _lock: Arc::default() })
+    }
+
+    /// `sqlite` or `postgres`.
+    #[must_use]
+    pub fn kind(&self) -> &'static str {
+        match self.db {
+            Db::Pg(_) => "postgres",
+            Db::Lite { .. } => "sqlite",
+        }
+    }
+
+    /// Asks the database for a sign of life.
+    ///
+    /// # Errors
+    /// [`StoreError::Unavailable`].
+    pub async fn ping(&self) -> Result<(), StoreError> {
+        on_db!(self, pool => sqlx::query("select 1").execute(pool).await.map(|_| ()))?;
+        Ok(())
+    }
+
+    /// Closes all connections; what was committed stays.
+    pub async fn close(&self) {
+        match &self.db {
+            Db::Pg(pool) => pool.close().await,
+            Db::Lite { writer, readers } => {
+                readers.close().await;
+                writer.close().await;
+            }
+        }
+    }
+
+    /// Begins a transaction that may write. On SQLite it takes the write lock at once: one that reads first and
+    /// writes later fails when another has written between.
+    pub(super) async fn begin(&self) -> Result<Write, StoreError> {
+        Ok(match &self.db {
+            Db::Pg(pool) => Write::Pg(pool.begin().await?),
+            Db::Lite { writer, .. } => Write::Lite(writer.begin_with("BEGIN IMMEDIATE").await?),
+        })
+    }
+}
+
+impl Write {
+    pub(super) async fn commit(self) -> Result<(), StoreError> {
+        match self {
+            Self::Pg(transaction) => transaction.commit().await?,
+            Self::Lite(transaction) => transaction.commit().await?,
+        }
+        Ok(())
+    }
+}
+
+fn migration(error: sqlx::migrate::MigrateError) -> StoreError {
+    match error {
+        sqlx::migrate::MigrateError::Execute(error) => error.into(),
+        other => StoreError::Damaged(format!("its tables can't be brought up to date: {other}")),
+    }
+}
+
+/// Reads an id or a word that perch wrote itself.
+pub(super) fn read<T: FromStr>(text: &str, what: &str) -> Result<T, StoreError> {
+    text.parse().map_err(|_| StoreError::Damaged(format!("`{text}` is no {what}")))
+}

@@ -1,0 +1,358 @@
+//! Documents: their logs, snapshots, authors, and where the disk peer stands.
+
+use super::db::{Store, StoreError, Write, on_db, on_write, read};
+use crate::base::{BranchId, DocumentId};
+use bytes::Bytes;
+use serde::{Deserialize, Serialize};
+
+/// Snapshots kept per document; older ones go when a new one is made.
+pub const SNAPSHOTS_KEPT: i64 = 8;
+
+/// A write-back under way: what tells after a crash whether it happened.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Intent {
+    /// The log position whose text is written.
+    pub position: i64,
+    /// Version of the bytes written.
+    pub hash: Vec<u8>,
+    /// The temporary file's name.
+    pub temp: String,
+    /// Its inode.
+    pub inode: u64,
+}
+
+/// Where the disk peer stands.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct DiskRecord {
+    /// The file holds the log up to here, and `outside`.
+    pub synced_position: i64,
+    /// Version of the file; `None` while it does not exist.
+    pub synced_hash: Option<Vec<u8>>,
+    /// Positions after `synced_position` that came from the file.
+    pub outside: Vec<i64>,
+    /// See [`Intent`].
+    pub intent: Option<Intent>,
+}
+
+/// One row of a log: the updates `first_position..=position`.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct LogRow {
+    /// Position of the first update in it.
+    pub first_position: i64,
+    /// Position of the last one.
+    pub position: i64,
+    /// The updates.
+    pub data: Bytes,
+    /// When.
+    pub at_ms: i64,
+}
+
+/// Clocks of one client that one session wrote.
+#[derive(Clone, Debug, PartialEq, Eq, sqlx::FromRow)]
+pub struct AuthorRange {
+    /// The Yjs client id.
+    pub client_id: i64,
+    /// First clock.
+    pub clock_start: i64,
+    /// One past the last clock.
+    pub clock_end: i64,
+    /// The session.
+    pub session_id: String,
+    /// When the first of them was written.
+    pub at_ms: i64,
+}
+
+/// What one document adds in one group commit.
+#[derive(Clone, Debug)]
+pub struct Append {
+    /// The document.
+    pub document_id: DocumentId,
+    /// Its new updates.
+    pub row: Option<LogRow>,
+    /// Who wrote them; a range that is there is made longer.
+    pub authors: Vec<AuthorRange>,
+    /// Where the disk peer stands from now on.
+    pub disk: Option<DiskRecord>,
+}
+
+/// A document's row.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct DocumentRow {
+    /// Its id.
+    pub id: DocumentId,
+    /// Its branch.
+    pub branch_id: BranchId,
+    /// Its path in the workspace.
+    pub path: String,
+    /// The client id of its seed.
+    pub generation: i64,
+    /// Where the disk peer stands.
+    pub disk: DiskRecord,
+}
+
+/// A new document and its seed, which stands at position 0.
+#[derive(Clone, Debug)]
+pub struct NewDocument {
+    /// Its id.
+    pub id: DocumentId,
+    /// Its branch.
+    pub branch_id: BranchId,
+    /// Its path.
+    pub path: String,
+    /// The client id of its seed.
+    pub generation: i64,
+    /// The seed.
+    pub snapshot: Bytes,
+    /// What the file is.
+    pub disk: DiskRecord,
+    /// Now.
+    pub now_ms: i64,
+}
+
+/// All that is needed to open a document.
+#[derive(Clone, Debug)]
+pub struct Loaded {
+    /// Its row.
+    pub row: DocumentRow,
+    /// Where the newest snapshot stands.
+    pub snapshot_position: i64,
+    /// The newest snapshot.
+    pub snapshot: Vec<u8>,
+    /// The rows after it, in order.
+    pub log: Vec<LogRow>,
+    /// Who wrote what.
+    pub authors: Vec<AuthorRange>,
+}
+
+#[derive(sqlx::FromRow)]
+struct Row {
+    id: String,
+    branch_id: String,
+    path: String,
+    generation: i64,
+    synced_position: i64,
+    synced_hash: Option<Vec<u8>>,
+    outside: String,
+    intent: Option<String>,
+}
+
+impl TryFrom<Row> for DocumentRow {
+    type Error = StoreError;
+
+    fn try_from(row: Row) -> Result<Self, StoreError> {
+        let damaged = || StoreError::Damaged(format!("disk record of document {}", row.id));
+        let outside = row.outside.split_terminator(',').map(str::parse).collect::<Result<_, _>>();
+        let intent = row.intent.as_deref().map(serde_json::from_str).transpose();
+        Ok(Self {
+            id: read(&row.id, "document id")?,
+            branch_id: read(&row.branch_id, "branch id")?,
+            disk: DiskRecord {
+                synced_position: row.synced_position,
+                synced_hash: row.synced_hash.clone(),
+                outside: outside.map_err(|_| damaged())?,
+                intent: intent.map_err(|_| damaged())?,
+            },
+            path: row.path,
+            generation: row.generation,
+        })
+    }
+}
+
+fn outside_text(outside: &[i64]) -> String {
+    outside.iter().map(|position| format!("{position},")).collect()
+}
+
+fn intent_text(intent: Option<&Intent>) -> Result<Option<String>, StoreError> {
+    intent.map(serde_json::to_string).transpose().map_err(|error| StoreError::Damaged(error.to_string()))
+}
+
+#[derive(sqlx::FromRow)]
+struct LogRowRow {
+    first_position: i64,
+    position: i64,
+    data: Vec<u8>,
+    at_ms: i64,
+}
+
+impl Store {
+    /// Stores a new document with its seed.
+    ///
+    /// # Errors
+    /// [`StoreError::Conflict`] when the path has a live one.
+    pub async fn create_document(&self, new: &NewDocument) -> Result<(), StoreError> {
+        let row = "insert into document (id, branch_id, path, generation, is_live, created_at_ms, synced_position,
+            synced_hash, outside, intent) values ($1, $2, $3, $4, $5, $6, $7, $8, $9, $10)";
+        let mut write = self.begin().await?;
+        on_write!(write, connection => sqlx::query(row)
+            .bind(new.id.as_str())
+            .bind(new.branch_id.as_str())
+            .bind(&new.path)
+            .bind(new.generation)
+            .bind(true)
+            .bind(new.now_ms)
+            .bind(new.disk.synced_position)
+            .bind(new.disk.synced_hash.clone())
+            .bind(outside_text(&new.disk.outside))
+            .bind(intent_text(new.disk.intent.as_ref())?)
+            .execute(connection).await.map(|_| ()))?;
+        insert_snapshot(&mut write, &new.id, 0, &new.snapshot, new.now_ms).await?;
+        write.commit().await
+    }
+
+    /// The live document of a path.
+    pub async fn live_document(&self, branch: &BranchId, path: &str) -> Result<Option<DocumentRow>, StoreError> {
+        let sql = "select * from document where branch_id = $1 and path = $2 and is_live";
+        let row: Option<Row> = on_db!(self, pool => sqlx::query_as(sql)
+            .bind(branch.as_str()).bind(path.to_owned()).fetch_optional(pool).await)?;
+        row.map(TryInto::try_into).transpose()
+    }
+
+    /// Live documents whose log is ahead of their file, or whose write-back was interrupted.
+    pub async fn needs_recovery(&self, branch: &BranchId) -> Result<Vec<DocumentRow>, StoreError> {
+        let sql = "select * from document where branch_id = $1 and is_live and (intent is not null or exists
+            (select 1 from document_log where document_id = document.id and position > synced_position))";
+        let rows: Vec<Row> =
+            on_db!(self, pool => sqlx::query_as(sql).bind(branch.as_str()).fetch_all(pool).await)?;
+        rows.into_iter().map(TryInto::try_into).collect()
+    }
+
+    /// Loads a document.
+    pub async fn load(&self, id: &DocumentId) -> Result<Option<Loaded>, StoreError> {
+        let id = id.as_str();
+        let sql = "select * from document where id = $1";
+        let row: Option<Row> = on_db!(self, pool => sqlx::query_as(sql).bind(id).fetch_optional(pool).await)?;
+        let Some(row) = row else { return Ok(None) };
+        let sql = "select position, data from document_snapshot where document_id = $1
+            order by position desc limit 1";
+        let snapshot: Option<(i64, Vec<u8>)> =
+            on_db!(self, pool => sqlx::query_as(sql).bind(id).fetch_optional(pool).await)?;
+        let (snapshot_position, snapshot) =
+            snapshot.ok_or_else(|| StoreError::Damaged(format!("document {id} has no snapshot")))?;
+        let sql = "select * from document_log where document_id = $1 and position > $2 order by first_position";
+        let log: Vec<LogRowRow> = on_db!(self, pool => sqlx::query_as(sql)
+            .bind(id).bind(snapshot_position).fetch_all(pool).await)?;
+        let sql = "select client_id, clock_start, clock_end, session_id, at_ms from document_author
+            where document_id = $1 order by client_id, clock_start";
+        let authors = on_db!(self, pool => sqlx::query_as(sql).bind(id).fetch_all(pool).await)?;
+        let log = log
+            .into_iter()
+            .map(|row| LogRow {
+                first_position: row.first_position,
+                position: row.position,
+                data: row.data.into(),
+                at_ms: row.at_ms,
+            })
+            .collect();
+        Ok(Some(Loaded { row: row.try_into()?, snapshot_position, snapshot, log, authors }))
+    }
+
+    /// Writes what many documents add, in one transaction.
+    ///
+    /// # Errors
+    /// [`StoreError::Conflict`] when a position is taken: another writer is at work, nothing was written.
+    pub async fn append(&self, appends: &[Append]) -> Result<(), StoreError> {
+        let log = "insert into document_log (document_id, first_position, position, data, at_ms)
+            values ($1, $2, $3, $4, $5)";
+        let author = "insert into document_author (document_id, client_id, clock_start, clock_end, session_id,
+            at_ms) values ($1, $2, $3, $4, $5, $6)
+            on conflict (document_id, client_id, clock_start) do update set clock_end = excluded.clock_end";
+        let disk = "update document set synced_position = $1, synced_hash = $2, outside = $3, intent = $4
+            where id = $5";
+        let mut write = self.begin().await?;
+        for append in appends {
+            let id = append.document_id.as_str();
+            if let Some(row) = &append.row {
+                on_write!(write, connection => sqlx::query(log)
+                    .bind(id)
+                    .bind(row.first_position)
+                    .bind(row.position)
+                    .bind(row.data.to_vec())
+                    .bind(row.at_ms)
+                    .execute(connection).await.map(|_| ()))?;
+            }
+            for range in &append.authors {
+                on_write!(write, connection => sqlx::query(author)
+                    .bind(id)
+                    .bind(range.client_id)
+                    .bind(range.clock_start)
+                    .bind(range.clock_end)
+                    .bind(&range.session_id)
+                    .bind(range.at_ms)
+                    .execute(connection).await.map(|_| ()))?;
+            }
+            if let Some(record) = &append.disk {
+                on_write!(write, connection => sqlx::query(disk)
+                    .bind(record.synced_position)
+                    .bind(record.synced_hash.clone())
+                    .bind(outside_text(&record.outside))
+                    .bind(intent_text(record.intent.as_ref())?)
+                    .bind(id)
+                    .execute(connection).await.map(|_| ()))?;
+            }
+        }
+        write.commit().await
+    }
+
+    /// Replaces the log up to `position` (the end of a row) by a snapshot.
+    pub async fn compact(
+        &self,
+        id: &DocumentId,
+        position: i64,
+        snapshot: &[u8],
+        now_ms: i64,
+    ) -> Result<(), StoreError> {
+        let cut = "delete from document_log where document_id = $1 and position <= $2";
+        let old = "delete from document_snapshot where document_id = $1 and position not in
+            (select position from document_snapshot where document_id = $1 order by position desc limit $2)";
+        let mut write = self.begin().await?;
+        insert_snapshot(&mut write, id, position, snapshot, now_ms).await?;
+        on_write!(write, connection => sqlx::query(cut)
+            .bind(id.as_str()).bind(position).execute(connection).await.map(|_| ()))?;
+        on_write!(write, connection => sqlx::query(old)
+            .bind(id.as_str()).bind(SNAPSHOTS_KEPT).execute(connection).await.map(|_| ()))?;
+        write.commit().await
+    }
+
+    /// Ends a generation; its log stays, its path is free.
+    pub async fn close_document(&self, id: &DocumentId, why: &str, now_ms: i64) -> Result<(), StoreError> {
+        let sql = "update document set is_live = $1, reason = $2, closed_at_ms = $3 where id = $4";
+        let mut write = self.begin().await?;
+        on_write!(write, connection => sqlx::query(sql)
+            .bind(false)
+            .bind(why.to_owned())
+            .bind(now_ms)
+            .bind(id.as_str())
+            .execute(connection).await.map(|_| ()))?;
+        write.commit().await
+    }
+
+    /// Moves a document to another path.
+    ///
+    /// # Errors
+    /// [`StoreError::Conflict`] when that has a live one.
+    pub async fn rename_document(&self, id: &DocumentId, path: &str) -> Result<(), StoreError> {
+        let sql = "update document set path = $1 where id = $2";
+        let mut write = self.begin().await?;
+        on_write!(write, connection => sqlx::query(sql)
+            .bind(path.to_owned()).bind(id.as_str()).execute(connection).await.map(|_| ()))?;
+        write.commit().await
+    }
+}
+
+async fn insert_snapshot(
+    write: &mut Write,
+    id: &DocumentId,
+    position: i64,
+    data: &[u8],
+    now_ms: i64,
+) -> Result<(), StoreError> {
+    let sql = "insert into document_snapshot (document_id, position, data, created_at_ms) values ($1, $2, $3, $4)
+        on conflict (document_id, position) do nothing";
+    on_write!(*write, connection => sqlx::query(sql)
+        .bind(id.as_str())
+        .bind(position)
+        .bind(data.to_vec())
+        .bind(now_ms)
+        .execute(connection).await.map(|_| ()))?;
+    Ok(())
+}

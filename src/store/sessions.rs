@@ -1,0 +1,133 @@
+//! Sessions on a branch.
+
+use super::db::{Store, StoreError, Write, on_db, on_write, read};
+use crate::base::{BranchId, Permission, SessionId};
+
+/// One user's seat on a branch.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct SessionRow {
+    /// The branch.
+    pub branch_id: BranchId,
+    /// Its name there.
+    pub id: SessionId,
+    /// What it may do.
+    pub permission: Permission,
+    /// Shown to others.
+    pub name: Option<String>,
+    /// For commits.
+    pub email: Option<String>,
+    /// `#rrggbb`, shown to others.
+    pub color: String,
+    /// Raised when its tokens are revoked or it ends.
+    pub epoch: i64,
+    /// When it was made.
+    pub created_at_ms: i64,
+    /// When the row changed last.
+    pub updated_at_ms: i64,
+    /// When it ended, if it has.
+    pub ended_at_ms: Option<i64>,
+}
+
+#[derive(sqlx::FromRow)]
+struct Row {
+    branch_id: String,
+    id: String,
+    permission: String,
+    name: Option<String>,
+    email: Option<String>,
+    color: String,
+    epoch: i64,
+    created_at_ms: i64,
+    updated_at_ms: i64,
+    ended_at_ms: Option<i64>,
+}
+
+impl TryFrom<Row> for SessionRow {
+    type Error = StoreError;
+
+    fn try_from(row: Row) -> Result<Self, StoreError> {
+        Ok(Self {
+            branch_id: read(&row.branch_id, "branch id")?,
+            id: read(&row.id, "session id")?,
+            permission: read(&row.permission, "permission")?,
+            name: row.name,
+            email: row.email,
+            color: row.color,
+            epoch: row.epoch,
+            created_at_ms: row.created_at_ms,
+            updated_at_ms: row.updated_at_ms,
+            ended_at_ms: row.ended_at_ms,
+        })
+    }
+}
+
+const ONE: &str = "select * from session where branch_id = $1 and id = $2";
+
+async fn one(write: &mut Write, branch: &BranchId, id: &SessionId) -> Result<Option<SessionRow>, StoreError> {
+    let row: Option<Row> = on_write!(*write, connection => sqlx::query_as(ONE)
+        .bind(branch.as_str()).bind(id.as_str()).fetch_optional(connection).await)?;
+    row.map(TryInto::try_into).transpose()
+}
+
+async fn put(write: &mut Write, session: &SessionRow) -> Result<(), StoreError> {
+    let sql = "insert into session (branch_id, id, permission, name, email, color, epoch, created_at_ms,
+        updated_at_ms, ended_at_ms) values ($1, $2, $3, $4, $5, $6, $7, $8, $9, $10)
+        on conflict (branch_id, id) do update set permission = excluded.permission, name = excluded.name,
+        email = excluded.email, color = excluded.color, epoch = excluded.epoch,
+        updated_at_ms = excluded.updated_at_ms, ended_at_ms = excluded.ended_at_ms";
+    on_write!(*write, connection => sqlx::query(sql)
+        .bind(session.branch_id.as_str())
+        .bind(session.id.as_str())
+        .bind(session.permission.as_str())
+        .bind(&session.name)
+        .bind(&session.email)
+        .bind(&session.color)
+        .bind(session.epoch)
+        .bind(session.created_at_ms)
+        .bind(session.updated_at_ms)
+        .bind(session.ended_at_ms)
+        .execute(connection).await.map(|_| ()))?;
+    Ok(())
+}
+
+impl Store {
+    /// Reads a session, lets `change` decide, and writes what it gives, in one transaction. `change` gets the row if
+    /// there is one and gives the new row, or `None` to leave all as it is. Gives the row as it then is.
+    ///
+    /// # Errors
+    /// [`StoreError::Conflict`] on Postgres when two first calls race; worth one more try.
+    pub async fn change_session(
+        &self,
+        branch: &BranchId,
+        id: &SessionId,
+        change: impl FnOnce(Option<&SessionRow>) -> Option<SessionRow>,
+    ) -> Result<Option<SessionRow>, StoreError> {
+        let mut write = self.begin().await?;
+        if matches!(write, Write::Pg(_)) {
+            // One at a time per branch; SQLite's write transaction is alone anyway.
+            let sql = "select id from branch where id = $1 for update";
+            on_write!(write, connection => sqlx::query(sql)
+                .bind(branch.as_str()).execute(connection).await.map(|_| ()))?;
+        }
+        let present = one(&mut write, branch, id).await?;
+        let Some(next) = change(present.as_ref()) else { return Ok(present) };
+        put(&mut write, &next).await?;
+        write.commit().await?;
+        Ok(Some(next))
+    }
+
+    /// One session, ended or not.
+    pub async fn session(&self, branch: &BranchId, id: &SessionId) -> Result<Option<SessionRow>, StoreError> {
+        let row: Option<Row> = on_db!(self, pool => sqlx::query_as(ONE)
+            .bind(branch.as_str()).bind(id.as_str()).fetch_optional(pool).await)?;
+        row.map(TryInto::try_into).transpose()
+    }
+
+    /// A branch's sessions, oldest first, at most 1,000.
+    pub async fn sessions(&self, branch: &BranchId) -> Result<Vec<SessionRow>, StoreError> {
+        let sql = "select * from session where branch_id = $1 order by created_at_ms, id limit 1000";
+        let rows: Vec<Row> =
+            on_db!(self, pool => sqlx::query_as(sql).bind(branch.as_str()).fetch_all(pool).await)?;
+        rows.into_iter().map(TryInto::try_into).collect()
+    }
+}
