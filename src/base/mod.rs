@@ -9,3 +9,14 @@ pub use clock::Clock;
 pub use ids::{BranchId, DocumentId, DraftId, IdError, LinkId, SessionId, TokenId};
 pub use permission::Permission;
 pub use tasks::Tasks;
+
+/// Kills this process at a named step when `PERCH_FAULT` names it: the tests' crash between two durable steps.
+/// Without the variable it costs one comparison.
+pub fn fault(step: &str) {
+    static WANTED: std::sync::LazyLock<Option<String>> =
+        std::sync::LazyLock::new(|| std::env::var("PERCH_FAULT").ok());
+    if WANTED.as_deref() == Some(step) {
+        // Like `kill -9`: no destructor runs, nothing is flushed.
+        std::process::abort();
+    }
+}

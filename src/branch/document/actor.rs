@@ -168,10 +168,6 @@ impl Actor {
                 }
             }
             Command::FileEvent { is_closed } => self.disk.suspect(is_closed),
-            Command::Renamed(to) => {
-                self.path = to;
-                self.disk.suspect(true);
-            }
             Command::Deleted(reply) => {
                 self.close_for_good("deleted", code::DELETED, "the file was deleted").await;
                 let _ = reply.send(());
@@ -234,7 +230,7 @@ impl Actor {
         self.end = Some(End::Gone);
     }
 
-    pub(super) async fn keep_draft(&self, from: ConnectionId, update: Bytes, reason: &str) {
+    pub(super) async fn keep_draft(&mut self, from: ConnectionId, update: Bytes, reason: &str) {
         let session = self.connections.get(&from).map_or_else(String::new, Connection::session);
         let draft = Draft {
             id: DraftId::generate(),

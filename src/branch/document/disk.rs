@@ -340,13 +340,7 @@ impl Actor {
                 }
             }
             Seen::Absent => {
-                if let Some(to) = (self.context.follow)(&self.id, &self.path).await {
-                    debug!(document.id = %self.id, "document `{}` follows its file to `{to}`", self.path);
-                    self.path = to;
-                    self.disk.suspect(true);
-                } else {
-                    self.close_for_good("deleted", code::DELETED, "the file was deleted").await;
-                }
+                self.close_for_good("deleted", code::DELETED, "the file was deleted").await;
             }
             Seen::TooLarge(len_bytes) => {
                 let reason = format!("the file has grown to {len_bytes} bytes, more than is shared live");
@@ -434,7 +428,7 @@ impl Actor {
     }
 
     /// The disk peer, from the log: all up to its position, and the outside updates since.
-    async fn load_disk_peer(&self) -> Result<SharedText, DocError> {
+    async fn load_disk_peer(&mut self) -> Result<SharedText, DocError> {
         let loaded = self
             .context
             .store

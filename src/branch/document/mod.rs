@@ -157,8 +157,6 @@ pub(in crate::branch) enum Command {
     Write { grant: WriteGrant, base: WriteBase, bytes: Bytes, reply: oneshot::Sender<Result<Content, DocError>> },
     /// The watcher saw something at the path; `is_closed`: a writer closed the file.
     FileEvent { is_closed: bool },
-    /// The file was renamed through perch; the hub has moved the document.
-    Renamed(RelPath),
     /// The file was deleted through perch.
     Deleted(oneshot::Sender<()>),
 }
@@ -247,10 +245,6 @@ impl Document {
 
     pub(in crate::branch) async fn file_event(&self, is_closed: bool) {
         let _ = self.commands.send(Command::FileEvent { is_closed }).await;
-    }
-
-    pub(in crate::branch) async fn renamed(&self, to: RelPath) {
-        let _ = self.commands.send(Command::Renamed(to)).await;
     }
 
     pub(in crate::branch) async fn deleted(&self) {

@@ -78,6 +78,10 @@ impl Connection {
         }
     }
 
+    pub(super) fn session(&self) -> String {
+        self.member.session().to_string()
+    }
+
     pub(super) fn answer(&self, durable: bool) {
         if let Some(frame) = self.wire.answer(durable) {
             self.outbox.answer(frame);

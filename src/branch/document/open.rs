@@ -1,0 +1,129 @@
+//! From rows and file to a running actor.
+
+use super::actor::Actor;
+use super::disk::Disk;
+use super::log::{Authors, Log};
+use super::{DocError, Document, QUEUE, decode_row};
+use crate::base::{BranchId, Clock, DocumentId, Tasks};
+use crate::branch::log_writer::LogWriter;
+use crate::branch::versions::{Version, Versions};
+use crate::crdt::{FileFormat, SharedText, decode, server_client};
+use crate::store::{DiskRecord, Loaded, NewDocument, Store, StoreError};
+use crate::workspace::{FsError, RelPath, Workspace};
+use std::sync::Arc;
+use tokio::sync::mpsc;
+use tokio_util::sync::CancellationToken;
+
+/// What every document of a branch uses.
+#[derive(Clone, Debug)]
+pub(in crate::branch) struct OpenContext {
+    pub(in crate::branch) branch: BranchId,
+    pub(in crate::branch) workspace: Workspace,
+    pub(in crate::branch) store: Store,
+    pub(in crate::branch) log: LogWriter,
+    pub(in crate::branch) clock: Clock,
+    pub(in crate::branch) versions: Arc<Versions>,
+    pub(in crate::branch) tasks: Tasks,
+    pub(in crate::branch) stop: CancellationToken,
+    /// Bytes of the largest file that is shared live.
+    pub(in crate::branch) max_bytes: u64,
+}
+
+fn store_error(error: StoreError) -> DocError {
+    DocError::Log(error.to_string())
+}
+
+/// Opens the document of a resolved path; the caller sees to it that only one opens a path at a time. `may_create`:
+/// an absent path gives an empty document, whose file appears with the first edit.
+pub(in crate::branch) async fn open(
+    context: &OpenContext,
+    path: &RelPath,
+    may_create: bool,
+) -> Result<Document, DocError> {
+    let row = context.store.live_document(&context.branch, path.as_str()).await.map_err(store_error)?;
+    let id = match row {
+        Some(row) => {
+            let was_there = row.disk.synced_hash.is_some() && row.disk.intent.is_none();
+            let gone = was_there
+                && context
+                    .workspace
+                    .stat(path)
+                    .await
+                    .map_err(|error| DocError::Disk(error.to_string()))?
+                    .is_none();
+            if gone {
+                // Deleted while nobody had it open: that generation has ended.
+                let now_ms = context.clock.now_ms();
+                context.store.close_document(&row.id, "deleted", now_ms).await.map_err(store_error)?;
+                seed(context, path, may_create).await?
+            } else {
+                row.id
+            }
+        }
+        None => seed(context, path, may_create).await?,
+    };
+    let loaded = context.store.load(&id).await.map_err(store_error)?.ok_or(DocError::Closed)?;
+    start(context, path, loaded).await
+}
+
+/// Seeds a new generation from the file, durable before the first client syncs.
+async fn seed(context: &OpenContext, path: &RelPath, may_create: bool) -> Result<DocumentId, DocError> {
+    let file = match context.workspace.read(path, context.max_bytes).await {
+        Ok(file) => file,
+        Err(FsError::TooLarge { len_bytes, max_bytes, .. }) => {
+            return Err(DocError::TooLarge { path: path.clone(), len_bytes, max_bytes });
+        }
+        Err(FsError::WrongKind { .. }) => return Err(DocError::NotAFile(path.clone())),
+        Err(error) => return Err(DocError::Disk(error.to_string())),
+    };
+    let (text, version) = match &file {
+        Some(file) => {
+            let (text, _) = decode(&file.bytes)
+                .map_err(|error| DocError::NotText { path: path.clone(), offset: error.offset })?;
+            (text, Some(Version::of(&file.bytes)))
+        }
+        None if may_create => (String::new(), None),
+        None => return Err(DocError::NotFound(path.clone())),
+    };
+    let generation = server_client();
+    let id = DocumentId::generate();
+    let new = NewDocument {
+        id: id.clone(),
+        branch_id: context.branch.clone(),
+        path: path.to_string(),
+        generation: i64::try_from(generation).unwrap_or(i64::MAX),
+        snapshot: SharedText::seed(generation, &text),
+        disk: DiskRecord { synced_hash: version.map(Version::to_vec), ..DiskRecord::default() },
+        now_ms: context.clock.now_ms(),
+    };
+    context.store.create_document(&new).await.map_err(store_error)?;
+    Ok(id)
+}
+
+async fn start(context: &OpenContext, path: &RelPath, loaded: Loaded) -> Result<Document, DocError> {
+    let damaged = || DocError::Log("a row of the log is damaged".into());
+    let mut updates: Vec<&[u8]> = vec![&loaded.snapshot];
+    let mut position = loaded.snapshot_position;
+    for row in &loaded.log {
+        updates.extend(decode_row(&row.data).ok_or_else(damaged)?);
+        position = row.position;
+    }
+    let live = SharedText::load(updates).map_err(|error| DocError::Log(error.to_string()))?;
+    let id = loaded.row.id.clone();
+    let record = loaded.row.disk;
+    let mut log = Log::new(id.clone(), context.log.clone(), position, Authors::load(&loaded.authors));
+    log.set_weight(loaded.log.len(), loaded.log.iter().map(|row| row.data.len()).sum());
+    let version = record.synced_hash.as_deref().and_then(Version::from_slice);
+    let disk = Disk::new(record.synced_position, record.outside, version, FileFormat::default());
+    let (commands, receiver) = mpsc::channel(QUEUE);
+    let ended = CancellationToken::new();
+    let document = Document { id: id.clone(), commands, ended: ended.clone() };
+    let mut actor = Actor::new(context.clone(), id, path.clone(), live, log, disk, receiver);
+    actor.recover(record.intent).await?;
+    let guard = ended.drop_guard();
+    context.tasks.spawn(async move {
+        actor.run().await;
+        drop(guard);
+    });
+    Ok(document)
+}
