@@ -51,8 +51,17 @@ impl Hub {
         let versions = Arc::new(Versions::default());
         let (sender, mut events) = mpsc::channel(EVENTS);
         let watcher = watch(&workspace, sender);
-        let context =
-            OpenContext { branch, workspace, store, log, clock, versions, tasks: tasks.clone(), stop, max_bytes };
+        let context = OpenContext {
+            branch,
+            workspace,
+            store,
+            log,
+            clock,
+            versions,
+            tasks: tasks.clone(),
+            stop,
+            max_bytes,
+        };
         let hub = Arc::new(Self {
             context,
             members: Members::default(),

@@ -87,9 +87,8 @@ async fn write_groups(
     while requests.recv_many(&mut group, GROUP).await > 0 {
         let (appends, replies): (Vec<_>, Vec<_>) =
             group.drain(..).map(|request| (request.append, request.reply)).unzip();
-        metrics::histogram!("perch_log_group_size").record(f64::from(
-            u32::try_from(appends.len()).unwrap_or(u32::MAX),
-        ));
+        metrics::histogram!("perch_log_group_size")
+            .record(f64::from(u32::try_from(appends.len()).unwrap_or(u32::MAX)));
         match write(store, &appends, is_stuck, &wait).await {
             Ok(()) => {
                 for reply in replies {

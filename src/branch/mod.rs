@@ -9,7 +9,9 @@ mod registry;
 mod versions;
 mod wire;
 
-pub use document::{Author, ConnectionId, Content, DocError, Document, Incoming, Join, WriteBase, decode_row};
+pub use document::{
+    Author, ConnectionId, Content, DocError, Document, Incoming, Join, WriteBase, decode_row,
+};
 pub use hub::Hub;
 pub use log_writer::{LogError, LogWriter};
 pub use members::{Member, Members, Standing, WriteGrant};

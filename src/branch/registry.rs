@@ -105,7 +105,8 @@ impl Branches {
     /// Marks branches whose making was interrupted as failed.
     pub async fn mend(&self) -> Result<(), StoreError> {
         for branch in self.inner.store.branches_in_state(BranchState::Creating).await? {
-            self.set_state(branch, BranchState::Failed, Some("perch stopped while it was made".into())).await?;
+            self.set_state(branch, BranchState::Failed, Some("perch stopped while it was made".into()))
+                .await?;
         }
         Ok(())
     }
@@ -137,7 +138,10 @@ impl Branches {
             Source::Empty => (None, None),
             Source::Git { url, reference } => {
                 check_url(url, &self.inner.local_git)?;
-                if reference.as_ref().is_some_and(|name| name.starts_with('-') || name.contains(char::is_control)) {
+                if reference
+                    .as_ref()
+                    .is_some_and(|name| name.starts_with('-') || name.contains(char::is_control))
+                {
                     return Err(BranchError::Url("the ref is no name of a branch or tag"));
                 }
                 (Some(url.clone()), reference.clone())
@@ -245,7 +249,10 @@ fn check_url(url: &str, local: &[PathBuf]) -> Result<(), BranchError> {
             let path = Path::new(url.strip_prefix("file://").unwrap_or(url));
             let real = path.canonicalize().ok();
             let allowed = real.is_some_and(|real| {
-                local.iter().filter_map(|folder| folder.canonicalize().ok()).any(|folder| real.starts_with(folder))
+                local
+                    .iter()
+                    .filter_map(|folder| folder.canonicalize().ok())
+                    .any(|folder| real.starts_with(folder))
             });
             if allowed && path.is_absolute() {
                 Ok(())
@@ -263,7 +270,9 @@ async fn make_files(folder: &Path, source: &Source) -> Result<(), String> {
     let workspace = folder.join("workspace");
     match source {
         Source::Empty => tokio::fs::create_dir_all(&workspace).await.map_err(|error| error.to_string()),
-        Source::Git { url, reference } => clone(url, reference.as_deref(), &workspace, &folder.join("tmp")).await,
+        Source::Git { url, reference } => {
+            clone(url, reference.as_deref(), &workspace, &folder.join("tmp")).await
+        }
     }
 }
 

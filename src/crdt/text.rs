@@ -11,7 +11,9 @@ use bytes::Bytes;
 use std::collections::HashMap;
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use yrs::updates::decoder::Decode;
-use yrs::{ClientID, Doc, GetString, Map, OffsetKind, Options, ReadTxn, StateVector, Text, TextRef, Transact};
+use yrs::{
+    ClientID, Doc, GetString, Map, OffsetKind, Options, ReadTxn, StateVector, Text, TextRef, Transact,
+};
 use yrs::{Update, WriteTxn};
 
 /// Name of the shared text; clients outside this repository rely on it.

@@ -101,7 +101,8 @@ pub fn inspect(bytes: &[u8]) -> Result<UpdateInfo, LibError> {
         let mut clock = reader.clock()?;
         for _ in 0..blocks {
             let (len, is_skip) = block(&mut reader, &mut info)?;
-            let end = clock.checked_add(len).filter(|end| len > 0 && *end < 1 << 31).ok_or(LibError::Range)?;
+            let end =
+                clock.checked_add(len).filter(|end| len > 0 && *end < 1 << 31).ok_or(LibError::Range)?;
             if !is_skip {
                 match info.ranges.last_mut() {
                     Some(last) if last.client == client && last.end == clock => last.end = end,
@@ -117,7 +118,8 @@ pub fn inspect(bytes: &[u8]) -> Result<UpdateInfo, LibError> {
         for _ in 0..reader.count()? {
             let start = reader.clock()?;
             let len = reader.clock()?;
-            let end = start.checked_add(len).filter(|end| len > 0 && *end < 1 << 31).ok_or(LibError::Range)?;
+            let end =
+                start.checked_add(len).filter(|end| len > 0 && *end < 1 << 31).ok_or(LibError::Range)?;
             info.deletes.push(ClockRange { client, start, end });
         }
     }

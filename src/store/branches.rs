@@ -124,7 +124,8 @@ fn tags_json(tags: &[String]) -> String {
 impl Store {
     /// Stores a new branch.
     pub async fn insert_branch(&self, branch: &Branch) -> Result<(), StoreError> {
-        let sql = "insert into branch (id, name, description, tags, state, error, git_url, git_ref, forked_from,
+        let sql =
+            "insert into branch (id, name, description, tags, state, error, git_url, git_ref, forked_from,
             created_at_ms, updated_at_ms) values ($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11)";
         let mut write = self.begin().await?;
         on_write!(write, connection => sqlx::query(sql)
@@ -158,7 +159,8 @@ impl Store {
             and ($2 = '' or tags like $2 escape '!')
             and (created_at_ms < $3 or (created_at_ms = $3 and id < $4))
             order by created_at_ms desc, id desc limit $5";
-        let name = filter.name_contains.as_deref().map_or_else(String::new, |part| like(&part.to_lowercase()));
+        let name =
+            filter.name_contains.as_deref().map_or_else(String::new, |part| like(&part.to_lowercase()));
         let tag = filter
             .tag
             .as_deref()

@@ -139,13 +139,12 @@ impl Store {
 
     async fn open_postgres(url: &SecretString) -> Result<Self, StoreError> {
         use sqlx::Connection;
-        let connect = PgConnectOptions::from_str(url.expose_secret())
-            .map_err(|_| StoreError::Other(sqlx::Error::Configuration("the database URL is malformed".into())))?;
+        let connect = PgConnectOptions::from_str(url.expose_secret()).map_err(|_| {
+            StoreError::Other(sqlx::Error::Configuration("the database URL is malformed".into()))
+        })?;
         let mut lock = sqlx::PgConnection::connect_with(&connect).await?;
-        let is_free: bool = sqlx::query_scalar("select pg_try_advisory_lock($1)")
-            .bind(LOCK_KEY)
-            .fetch_one(&mut lock)
-            .await?;
+        let is_free: bool =
+            sqlx::query_scalar("select pg_try_advisory_lock($1)").bind(LOCK_KEY).fetch_one(&mut lock).await?;
         if !is_free {
             return Err(StoreError::InUse);
         }
@@ -168,8 +167,10 @@ impl Store {
             .busy_timeout(Duration::from_secs(5));
         let writer = SqlitePoolOptions::new().max_connections(1).connect_with(connect.clone()).await?;
         sqlx::migrate!().run(&writer).await.map_err(migration)?;
-        let readers =
-            SqlitePoolOptions::new().max_connections(CONNECTIONS).connect_with(connect.read_only(true)).await?;
+        let readers = SqlitePoolOptions::new()
+            .max_connections(CONNECTIONS)
+            .connect_with(connect.read_only(true))
+            .await?;
         Ok(Self { db: Db::Lite { writer, readers }, _lock: Arc::default() })
     }
 

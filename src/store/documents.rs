@@ -180,7 +180,8 @@ impl Store {
     /// # Errors
     /// [`StoreError::Conflict`] when the path has a live one.
     pub async fn create_document(&self, new: &NewDocument) -> Result<(), StoreError> {
-        let row = "insert into document (id, branch_id, path, generation, is_live, created_at_ms, synced_position,
+        let row =
+            "insert into document (id, branch_id, path, generation, is_live, created_at_ms, synced_position,
             synced_hash, outside, intent) values ($1, $2, $3, $4, $5, $6, $7, $8, $9, $10)";
         let mut write = self.begin().await?;
         on_write!(write, connection => sqlx::query(row)
@@ -200,7 +201,11 @@ impl Store {
     }
 
     /// The live document of a path.
-    pub async fn live_document(&self, branch: &BranchId, path: &str) -> Result<Option<DocumentRow>, StoreError> {
+    pub async fn live_document(
+        &self,
+        branch: &BranchId,
+        path: &str,
+    ) -> Result<Option<DocumentRow>, StoreError> {
         let sql = "select * from document where branch_id = $1 and path = $2 and is_live";
         let row: Option<Row> = on_db!(self, pool => sqlx::query_as(sql)
             .bind(branch.as_str()).bind(path.to_owned()).fetch_optional(pool).await)?;
@@ -228,7 +233,8 @@ impl Store {
             on_db!(self, pool => sqlx::query_as(sql).bind(id).fetch_optional(pool).await)?;
         let (snapshot_position, snapshot) =
             snapshot.ok_or_else(|| StoreError::Damaged(format!("document {id} has no snapshot")))?;
-        let sql = "select * from document_log where document_id = $1 and position > $2 order by first_position";
+        let sql =
+            "select * from document_log where document_id = $1 and position > $2 order by first_position";
         let log: Vec<LogRowRow> = on_db!(self, pool => sqlx::query_as(sql)
             .bind(id).bind(snapshot_position).fetch_all(pool).await)?;
         let sql = "select client_id, clock_start, clock_end, session_id, at_ms from document_author
@@ -253,7 +259,8 @@ impl Store {
     pub async fn append(&self, appends: &[Append]) -> Result<(), StoreError> {
         let log = "insert into document_log (document_id, first_position, position, data, at_ms)
             values ($1, $2, $3, $4, $5)";
-        let author = "insert into document_author (document_id, client_id, clock_start, clock_end, session_id,
+        let author =
+            "insert into document_author (document_id, client_id, clock_start, clock_end, session_id,
             at_ms) values ($1, $2, $3, $4, $5, $6)
             on conflict (document_id, client_id, clock_start) do update set clock_end = excluded.clock_end";
         let disk = "update document set synced_position = $1, synced_hash = $2, outside = $3, intent = $4
@@ -346,7 +353,8 @@ async fn insert_snapshot(
     data: &[u8],
     now_ms: i64,
 ) -> Result<(), StoreError> {
-    let sql = "insert into document_snapshot (document_id, position, data, created_at_ms) values ($1, $2, $3, $4)
+    let sql =
+        "insert into document_snapshot (document_id, position, data, created_at_ms) values ($1, $2, $3, $4)
         on conflict (document_id, position) do nothing";
     on_write!(*write, connection => sqlx::query(sql)
         .bind(id.as_str())

@@ -59,7 +59,8 @@ impl TryFrom<Row> for Draft {
 impl Store {
     /// Stores a draft, and drops the branch's oldest past [`DRAFTS_KEPT`].
     pub async fn insert_draft(&self, draft: &Draft) -> Result<(), StoreError> {
-        let sql = "insert into draft (id, branch_id, document_id, path, session_id, reason, data, created_at_ms)
+        let sql =
+            "insert into draft (id, branch_id, document_id, path, session_id, reason, data, created_at_ms)
             values ($1, $2, $3, $4, $5, $6, $7, $8)";
         let cut = "delete from draft where branch_id = $1 and id not in
             (select id from draft where branch_id = $1 order by created_at_ms desc, id desc limit $2)";

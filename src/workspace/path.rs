@@ -95,8 +95,23 @@ mod tests {
     fn paths_that_lead_elsewhere_are_refused() {
         let long = "x".repeat(256);
         for bad in [
-            "", "/", "/etc/passwd", "a/", "a//b", ".", "..", "a/../b", "a\0b", ".git", "a/.GIT/config", ".git ",
-            ".git.", ".gi\u{200C}t", "GIT~1", ".git::$INDEX_ALLOCATION", &long,
+            "",
+            "/",
+            "/etc/passwd",
+            "a/",
+            "a//b",
+            ".",
+            "..",
+            "a/../b",
+            "a\0b",
+            ".git",
+            "a/.GIT/config",
+            ".git ",
+            ".git.",
+            ".gi\u{200C}t",
+            "GIT~1",
+            ".git::$INDEX_ALLOCATION",
+            &long,
         ] {
             assert!(bad.parse::<RelPath>().is_err(), "{bad:?}");
         }

@@ -137,7 +137,8 @@ impl Workspace {
     }
 
     fn open_temp(&self, name: &str, flags: OFlags) -> Result<OwnedFd, Errno> {
-        let is_ours = name.bytes().all(|byte| byte.is_ascii_lowercase() || byte.is_ascii_digit() || byte == b'-');
+        let is_ours =
+            name.bytes().all(|byte| byte.is_ascii_lowercase() || byte.is_ascii_digit() || byte == b'-');
         if !is_ours {
             return Err(Errno::INVAL);
         }

@@ -121,7 +121,13 @@ impl Workspace {
         let resolve = ResolveFlags::BENEATH | ResolveFlags::NO_MAGICLINKS;
         // A retry, as the kernel asks for when a rename races with the walk.
         for _ in 0..64 {
-            match rustix::fs::openat2(&*self.root, path.as_str(), flags | OFlags::CLOEXEC, Mode::empty(), resolve) {
+            match rustix::fs::openat2(
+                &*self.root,
+                path.as_str(),
+                flags | OFlags::CLOEXEC,
+                Mode::empty(),
+                resolve,
+            ) {
                 Ok(file) => return Ok(Some(file)),
                 Err(Errno::AGAIN | Errno::INTR) => {}
                 Err(Errno::NOENT | Errno::NOTDIR) => return Ok(None),
@@ -231,7 +237,9 @@ impl Workspace {
             if path.parse::<RelPath>().is_err() {
                 continue;
             }
-            let Ok(stat) = rustix::fs::statat(&open, name.file_name(), AtFlags::SYMLINK_NOFOLLOW) else { continue };
+            let Ok(stat) = rustix::fs::statat(&open, name.file_name(), AtFlags::SYMLINK_NOFOLLOW) else {
+                continue;
+            };
             let stat = Stat::from(&stat);
             entries.push(Entry { path, kind: stat.kind, len_bytes: stat.len_bytes });
         }

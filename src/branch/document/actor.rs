@@ -159,14 +159,12 @@ impl Actor {
             }
             Command::Regrant(id) => self.on_regrant(id),
             Command::Flush(reply) => self.wait_for_disk(reply),
-            Command::Write { grant, base, bytes, reply } => {
-                match self.write(&grant, base, &bytes).await {
-                    Ok(()) => self.wait_for_disk(reply),
-                    Err(error) => {
-                        let _ = reply.send(Err(error));
-                    }
+            Command::Write { grant, base, bytes, reply } => match self.write(&grant, base, &bytes).await {
+                Ok(()) => self.wait_for_disk(reply),
+                Err(error) => {
+                    let _ = reply.send(Err(error));
                 }
-            }
+            },
             Command::FileEvent { is_closed } => self.disk.suspect(is_closed),
             Command::Deleted(reply) => {
                 self.close_for_good("deleted", code::DELETED, "the file was deleted").await;

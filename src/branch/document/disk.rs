@@ -115,7 +115,12 @@ pub(super) struct Disk {
 }
 
 impl Disk {
-    pub(super) fn new(position: i64, outside: Vec<i64>, version: Option<Version>, format: FileFormat) -> Self {
+    pub(super) fn new(
+        position: i64,
+        outside: Vec<i64>,
+        version: Option<Version>,
+        format: FileFormat,
+    ) -> Self {
         let now = Instant::now();
         Self {
             position,
@@ -261,9 +266,10 @@ impl Actor {
         self.disk.start_job();
         let (workspace, path) = (self.context.workspace.clone(), self.path.clone());
         let (version, max_bytes) = (self.disk.version, self.context.max_bytes);
-        self.job = Some(Box::pin(async move {
-            JobDone::Checked(look(&workspace, &path, version, max_bytes).await)
-        }));
+        self.job =
+            Some(Box::pin(
+                async move { JobDone::Checked(look(&workspace, &path, version, max_bytes).await) },
+            ));
     }
 
     pub(super) async fn on_job(&mut self, done: JobDone) {
@@ -347,7 +353,8 @@ impl Actor {
                 self.close_for_good("too_large", code::TOO_LARGE, &reason).await;
             }
             Seen::NotAFile => {
-                self.close_for_good("replaced", code::DELETED, "the file was replaced by something else").await;
+                self.close_for_good("replaced", code::DELETED, "the file was replaced by something else")
+                    .await;
             }
         }
     }
@@ -543,8 +550,11 @@ impl Actor {
             return;
         }
         let jobs = self.disk.jobs;
-        let on_disk =
-            if self.is_live_on_disk() { self.log.position().max(self.disk.position) } else { self.disk.position };
+        let on_disk = if self.is_live_on_disk() {
+            self.log.position().max(self.disk.position)
+        } else {
+            self.disk.position
+        };
         let (done, waiting): (Vec<_>, Vec<_>) = std::mem::take(&mut self.waiters)
             .into_iter()
             .partition(|waiter| waiter.after_job < jobs && waiter.position <= on_disk);

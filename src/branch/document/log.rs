@@ -92,12 +92,7 @@ impl Log {
             self.bytes += data.len();
             let count = i64::try_from(self.pending.len()).unwrap_or(i64::MAX);
             self.pending.clear();
-            LogRow {
-                first_position: self.position - count + 1,
-                position: self.position,
-                data,
-                at_ms: now_ms,
-            }
+            LogRow { first_position: self.position - count + 1, position: self.position, data, at_ms: now_ms }
         });
         Append {
             document_id: self.document.clone(),

@@ -154,9 +154,16 @@ pub(in crate::branch) enum Command {
     Regrant(ConnectionId),
     /// Barrier: everything up to now is durable, on disk, and what the disk held before is in.
     Flush(oneshot::Sender<Result<Content, DocError>>),
-    Write { grant: WriteGrant, base: WriteBase, bytes: Bytes, reply: oneshot::Sender<Result<Content, DocError>> },
+    Write {
+        grant: WriteGrant,
+        base: WriteBase,
+        bytes: Bytes,
+        reply: oneshot::Sender<Result<Content, DocError>>,
+    },
     /// The watcher saw something at the path; `is_closed`: a writer closed the file.
-    FileEvent { is_closed: bool },
+    FileEvent {
+        is_closed: bool,
+    },
     /// The file was deleted through perch.
     Deleted(oneshot::Sender<()>),
 }

@@ -129,7 +129,8 @@ impl Actor {
             .iter()
             .any(|&(client, clock)| client >= FIRST_SERVER_CLIENT && clock > self.live.known(client));
         if foreign {
-            self.refuse(id, None, code::RESET, "reset: this copy comes from another history of the file").await;
+            self.refuse(id, None, code::RESET, "reset: this copy comes from another history of the file")
+                .await;
             return;
         }
         let vector = self.live.state_vector();
@@ -224,7 +225,8 @@ impl Actor {
     /// Whether an update names clocks of a server id that we do not have: they can only come from another
     /// generation's seed, or from a database that was set back (H5).
     fn is_foreign(&self, info: &UpdateInfo) -> bool {
-        let unknown = |client: u64, clock: u32| client >= FIRST_SERVER_CLIENT && clock > self.live.known(client);
+        let unknown =
+            |client: u64, clock: u32| client >= FIRST_SERVER_CLIENT && clock > self.live.known(client);
         info.ranges.iter().any(|range| unknown(range.client, range.end))
             || info.references.iter().any(|&(client, clock)| unknown(client, clock.saturating_add(1)))
             || info.deletes.iter().any(|range| unknown(range.client, range.end))

@@ -4,9 +4,9 @@
 //! unlink. The temporary file stays until the sync record is committed, so that after a crash its inode tells whether
 //! the exchange happened (H11).
 
+use super::DocError;
 use super::actor::Actor;
 use super::disk::{JobDone, Seen, WriteError, look};
-use super::DocError;
 use crate::branch::versions::Version;
 use crate::crdt::FileFormat;
 use crate::store::{Append, DiskRecord, Intent};

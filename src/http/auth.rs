@@ -1,0 +1,152 @@
+//! Who calls: the holder of an API token, or of a session token for one branch.
+
+use super::{ApiError, AppState};
+use crate::base::{BranchId, Permission, SessionId};
+use crate::branch::WriteGrant;
+use crate::store::SessionRow;
+use axum::extract::FromRequestParts;
+use axum::http::{HeaderMap, header, request::Parts};
+use sha2::{Digest, Sha256};
+use subtle::ConstantTimeEq;
+
+/// What is stored of a token.
+#[must_use]
+pub fn token_hash(secret: &str) -> Vec<u8> {
+    Sha256::digest(secret.as_bytes()).to_vec()
+}
+
+/// A caller with an API token: may do anything on any branch.
+#[derive(Debug)]
+pub(super) struct Api;
+
+/// A caller with an API token, or a session token; which branch it is good for is asked with [`Caller::on`].
+#[derive(Debug)]
+pub(super) enum Caller {
+    /// An API token.
+    Api,
+    /// A session token, its session checked just now.
+    Session {
+        /// The session.
+        row: Box<SessionRow>,
+        /// The token's right, at most the session's.
+        permission: Permission,
+    },
+}
+
+fn bearer(headers: &HeaderMap) -> Option<&str> {
+    let value = headers.get(header::AUTHORIZATION)?.to_str().ok()?;
+    let (scheme, token) = value.split_once(' ')?;
+    scheme.eq_ignore_ascii_case("bearer").then(|| token.trim())
+}
+
+async fn is_api_token(state: &AppState, token: &str) -> Result<bool, ApiError> {
+    let hash = token_hash(token);
+    if let Some(owner) = &state.owner
+        && bool::from(owner.ct_eq(&hash))
+    {
+        return Ok(true);
+    }
+    // Looked up by hash: what a caller can vary says nothing about the secret's bytes.
+    let found = state.store.token_by_hash(&hash).await?;
+    Ok(found.is_some_and(|token| token.revoked_at_ms.is_none()))
+}
+
+/// The session of a session token, if it is valid at this moment for `branch` (any, where none is given).
+pub(super) async fn session_of(
+    state: &AppState,
+    token: &str,
+    branch: Option<&BranchId>,
+) -> Result<(SessionRow, Permission), ApiError> {
+    let claims = state.keys.verify(token).map_err(|_| ApiError::unauthorized())?;
+    if branch.is_some_and(|branch| *branch != claims.branch) {
+        return Err(ApiError::unauthorized());
+    }
+    let row =
+        state.store.session(&claims.branch, &claims.session).await?.ok_or_else(ApiError::unauthorized)?;
+    if row.epoch != claims.epoch || row.ended_at_ms.is_some() {
+        return Err(ApiError::unauthorized());
+    }
+    let permission = claims.permission.min(row.permission);
+    Ok((row, permission))
+}
+
+impl FromRequestParts<AppState> for Caller {
+    type Rejection = ApiError;
+
+    async fn from_request_parts(parts: &mut Parts, state: &AppState) -> Result<Self, ApiError> {
+        let token = bearer(&parts.headers).ok_or_else(ApiError::unauthorized)?;
+        if is_api_token(state, token).await? {
+            return Ok(Self::Api);
+        }
+        let (row, permission) = session_of(state, token, None).await?;
+        Ok(Self::Session { row: Box::new(row), permission })
+    }
+}
+
+impl FromRequestParts<AppState> for Api {
+    type Rejection = ApiError;
+
+    async fn from_request_parts(parts: &mut Parts, state: &AppState) -> Result<Self, ApiError> {
+        match Caller::from_request_parts(parts, state).await? {
+            Caller::Api => Ok(Self),
+            Caller::Session { .. } => Err(ApiError::forbidden("this needs an API token")),
+        }
+    }
+}
+
+impl Caller {
+    /// Checks that the caller may look at `branch`; to others it looks as if it were not there.
+    pub(super) fn on(&self, branch: &BranchId) -> Result<(), ApiError> {
+        match self {
+            Self::Session { row, .. } if row.branch_id != *branch => {
+                Err(ApiError::not_found("there is no such branch"))
+            }
+            _ => Ok(()),
+        }
+    }
+
+    /// The session, if the caller is one.
+    pub(super) fn session(&self) -> Option<&SessionId> {
+        match self {
+            Self::Api => None,
+            Self::Session { row, .. } => Some(&row.id),
+        }
+    }
+
+    /// The right to change `branch`.
+    pub(super) fn writer(&self, branch: &BranchId, hub: &crate::branch::Hub) -> Result<WriteGrant, ApiError> {
+        self.on(branch)?;
+        match self {
+            Self::Api => {
+                let session = "api".parse().map_err(|_| ApiError::unauthorized())?;
+                Ok(WriteGrant::for_api_token(session))
+            }
+            Self::Session { row, permission } => hub
+                .members()
+                .enter(row)
+                .writer(*permission)
+                .ok_or_else(|| ApiError::forbidden("this session can only read")),
+        }
+    }
+}
+
+/// Whether a page of this origin may open a socket with a token of its own: no origin (not a browser), the same
+/// origin, or one that is allowed.
+pub(super) fn origin_is_allowed(state: &AppState, headers: &HeaderMap) -> bool {
+    let Some(origin) = headers.get(header::ORIGIN) else { return true };
+    let Ok(origin) = origin.to_str() else { return false };
+    if state.site.allowed_origins.iter().any(|allowed| allowed == origin) {
+        return true;
+    }
+    let Ok(origin) = url::Url::parse(origin) else { return false };
+    if let Some(public) = &state.site.public_url {
+        return origin.origin() == public.origin();
+    }
+    let host = headers.get(header::HOST).and_then(|host| host.to_str().ok());
+    let authority = match (origin.host_str(), origin.port()) {
+        (Some(host), Some(port)) => format!("{host}:{port}"),
+        (Some(host), None) => host.to_owned(),
+        _ => return false,
+    };
+    host.is_some_and(|host| host.eq_ignore_ascii_case(&authority))
+}

@@ -1,0 +1,115 @@
+//! The one place where the core's errors become status codes: problem+json (RFC 9457) with a stable `code`.
+
+use crate::branch::{BranchError, DocError};
+use crate::store::StoreError;
+use axum::http::{StatusCode, header};
+use axum::response::{IntoResponse, Response};
+
+/// An answer that is no success.
+#[derive(Debug)]
+pub struct ApiError {
+    status: StatusCode,
+    code: &'static str,
+    detail: String,
+    etag: Option<String>,
+}
+
+impl ApiError {
+    pub(super) fn new(status: StatusCode, code: &'static str, detail: impl Into<String>) -> Self {
+        Self { status, code, detail: detail.into(), etag: None }
+    }
+
+    pub(super) fn not_found(detail: impl Into<String>) -> Self {
+        Self::new(StatusCode::NOT_FOUND, "not_found", detail)
+    }
+
+    pub(super) fn bad_request(detail: impl Into<String>) -> Self {
+        Self::new(StatusCode::BAD_REQUEST, "bad_request", detail)
+    }
+
+    pub(super) fn unauthorized() -> Self {
+        let detail = "send a valid token as `Authorization: Bearer …`";
+        Self::new(StatusCode::UNAUTHORIZED, "unauthorized", detail)
+    }
+
+    pub(super) fn forbidden(detail: impl Into<String>) -> Self {
+        Self::new(StatusCode::FORBIDDEN, "forbidden", detail)
+    }
+
+    pub(super) fn unavailable(detail: impl Into<String>) -> Self {
+        Self::new(StatusCode::SERVICE_UNAVAILABLE, "unavailable", detail)
+    }
+}
+
+impl IntoResponse for ApiError {
+    fn into_response(self) -> Response {
+        let title = self.status.canonical_reason().unwrap_or("error");
+        let body = serde_json::json!({
+            "type": "about:blank",
+            "title": title,
+            "status": self.status.as_u16(),
+            "detail": self.detail,
+            "code": self.code,
+        });
+        let mut response =
+            (self.status, [(header::CONTENT_TYPE, "application/problem+json")], body.to_string())
+                .into_response();
+        if self.status == StatusCode::UNAUTHORIZED {
+            response
+                .headers_mut()
+                .insert(header::WWW_AUTHENTICATE, header::HeaderValue::from_static("Bearer"));
+        }
+        if let Some(etag) = self.etag.and_then(|etag| header::HeaderValue::from_str(&etag).ok()) {
+            response.headers_mut().insert(header::ETAG, etag);
+        }
+        response
+    }
+}
+
+impl From<StoreError> for ApiError {
+    fn from(error: StoreError) -> Self {
+        tracing::error!(%error, "a request failed in the database");
+        match error {
+            StoreError::Unavailable(_) => Self::unavailable("the database does not answer; try again"),
+            _ => Self::new(StatusCode::INTERNAL_SERVER_ERROR, "internal", "something went wrong in perch"),
+        }
+    }
+}
+
+impl From<BranchError> for ApiError {
+    fn from(error: BranchError) -> Self {
+        match error {
+            BranchError::NotFound => Self::not_found("there is no such branch"),
+            BranchError::NotReady => Self::new(StatusCode::CONFLICT, "branch_not_ready", error.to_string()),
+            BranchError::Failed(_) => Self::new(StatusCode::CONFLICT, "branch_failed", error.to_string()),
+            BranchError::Url(_) => Self::new(StatusCode::BAD_REQUEST, "git_url_refused", error.to_string()),
+            BranchError::Store(source) => source.into(),
+            BranchError::Disk(source) => {
+                tracing::error!(error = %source, "a request failed on disk");
+                Self::unavailable("the branch's files can't be used now")
+            }
+        }
+    }
+}
+
+impl From<DocError> for ApiError {
+    fn from(error: DocError) -> Self {
+        let detail = error.to_string();
+        match error {
+            DocError::NotFound(_) => Self::not_found(detail),
+            DocError::Path(_) => Self::new(StatusCode::BAD_REQUEST, "path_refused", detail),
+            DocError::NotText { .. } => Self::new(StatusCode::UNSUPPORTED_MEDIA_TYPE, "not_text", detail),
+            DocError::NotAFile(_) => Self::new(StatusCode::CONFLICT, "not_a_file", detail),
+            DocError::TooLarge { .. } => Self::new(StatusCode::PAYLOAD_TOO_LARGE, "too_large", detail),
+            DocError::VersionUnknown { present } => Self {
+                etag: Some(format!("\"{present}\"")),
+                ..Self::new(StatusCode::PRECONDITION_FAILED, "version_unknown", detail)
+            },
+            DocError::Closed => Self::unavailable("the document closed meanwhile; try again"),
+            DocError::Disk(_) | DocError::Log(_) => {
+                tracing::error!(error = %detail, "a request failed in a document");
+                Self::unavailable("the file can't be used now; try again")
+            }
+        }
+    }
+}

@@ -1,0 +1,457 @@
+//! Document sockets: y-websocket (one document each) and Hocuspocus (many on one). They frame and route; what a message
+//! means is the document's.
+
+use super::auth::{origin_is_allowed, session_of};
+use super::branches::branch_id;
+use super::{ApiError, AppState};
+use crate::base::{BranchId, Permission};
+use crate::branch::{Channel, ConnectionId, DocError, Document, Hub, Incoming, Join, Member, Outbox, Wire};
+use crate::crdt::frame::{self, Message as Sync};
+use crate::crdt::hocuspocus::{self, Body, Frame};
+use crate::crdt::state_vector;
+use axum::body::Bytes;
+use axum::extract::ws::{CloseFrame, Message, WebSocket, WebSocketUpgrade};
+use axum::extract::{Path, Query, State};
+use axum::http::{HeaderMap, header};
+use axum::response::Response;
+use futures_util::stream::{SplitSink, SplitStream};
+use futures_util::{SinkExt, StreamExt};
+use parking_lot::Mutex;
+use secrecy::ExposeSecret;
+use serde::Deserialize;
+use std::collections::HashMap;
+use std::sync::Arc;
+use std::time::Duration;
+use tokio::time::Instant;
+
+/// Bytes of one frame: the largest document as one update, and some room.
+const MAX_FRAME: usize = 32 * 1024 * 1024;
+/// tungstenite keeps a read buffer of this size per connection; its default is 128 KiB.
+const READ_BUFFER: usize = 4 * 1024;
+/// A frame before authentication.
+const MAX_FRAME_BEFORE_TOKEN: usize = 64 * 1024;
+/// A socket without a token is closed after this long.
+const TOKEN_WITHIN: Duration = Duration::from_secs(10);
+/// Signs of life from us: stock clients reconnect after 30 s without a message.
+const PING_EVERY: Duration = Duration::from_secs(20);
+/// A socket that answers no ping for this long is dropped.
+const SILENT_FOR: Duration = Duration::from_secs(60);
+/// Documents on one Hocuspocus socket.
+const MAX_DOCUMENTS: usize = 1_000;
+
+const FORBIDDEN: u16 = 4403;
+const MALFORMED: u16 = 4400;
+
+#[derive(Deserialize)]
+pub(super) struct Params {
+    token: Option<String>,
+}
+
+fn sized(upgrade: WebSocketUpgrade) -> WebSocketUpgrade {
+    upgrade
+        .max_message_size(MAX_FRAME)
+        .max_frame_size(MAX_FRAME)
+        .read_buffer_size(READ_BUFFER)
+        .write_buffer_size(READ_BUFFER)
+}
+
+/// What both kinds of socket share.
+struct Line {
+    connection: ConnectionId,
+    outbox: Arc<Outbox>,
+    /// The documents on this socket by their channel, for those that are to send a diff.
+    documents: Mutex<HashMap<Channel, Document>>,
+}
+
+impl Line {
+    fn new(state: &AppState) -> Arc<Self> {
+        let connection = state.next_connection();
+        Arc::new(Self { connection, outbox: Arc::default(), documents: Mutex::default() })
+    }
+
+    /// Connections are named per document: the same socket has another name in each.
+    fn name(&self, channel: Channel) -> ConnectionId {
+        (self.connection << 20) | u64::from(channel)
+    }
+
+    async fn leave_all(&self) {
+        let documents: Vec<_> = self.documents.lock().drain().collect();
+        for (channel, document) in documents {
+            document.leave(self.name(channel)).await;
+        }
+    }
+}
+
+pub(super) async fn docs(
+    State(state): State<AppState>,
+    Path((branch, path)): Path<(String, String)>,
+    Query(params): Query<Params>,
+    headers: HeaderMap,
+    upgrade: WebSocketUpgrade,
+) -> Result<Response, ApiError> {
+    let branch = branch_id(&branch)?;
+    if !origin_is_allowed(&state, &headers) {
+        return Err(ApiError::forbidden("pages of this origin are not allowed; see --allowed-origin"));
+    }
+    let in_header = headers
+        .get(header::AUTHORIZATION)
+        .and_then(|value| value.to_str().ok())
+        .and_then(|value| value.strip_prefix("Bearer "))
+        .map(str::to_owned);
+    let token = params.token.or(in_header).ok_or_else(ApiError::unauthorized)?;
+    let (row, permission) = session_of(&state, &token, Some(&branch)).await?;
+    let hub = state.branches.hub(&branch).await?;
+    let member = hub.members().enter(&row);
+    Ok(sized(upgrade).on_upgrade(move |socket| async move {
+        let line = Line::new(&state);
+        let (sink, stream) = socket.split();
+        let talk = async {
+            match open(&hub, &path, &member, permission).await {
+                Ok(document) => {
+                    talk_y(&line, document, stream, &member, permission).await;
+                }
+                Err(error) => line.outbox.close(close_code(&error), error.to_string()),
+            }
+        };
+        let alive = Bytes::from_static(&[1, 1, 0]);
+        run(&state, &line, sink, talk, alive).await;
+    }))
+}
+
+async fn open(hub: &Hub, path: &str, member: &Member, token: Permission) -> Result<Document, DocError> {
+    let path =
+        path.parse().map_err(|error: crate::workspace::PathError| DocError::Path(error.to_string()))?;
+    hub.document(&path, member.writer(token).is_some()).await
+}
+
+fn close_code(error: &DocError) -> u16 {
+    match error {
+        DocError::NotFound(_) => 4404,
+        DocError::NotText { .. } | DocError::NotAFile(_) => 4415,
+        DocError::TooLarge { .. } => 4413,
+        DocError::Path(_) => MALFORMED,
+        _ => 4500,
+    }
+}
+
+/// Runs the two halves of a socket until one ends, then leaves all documents.
+async fn run(
+    state: &AppState,
+    line: &Arc<Line>,
+    sink: SplitSink<WebSocket, Message>,
+    talk: impl Future<Output = ()>,
+    alive: Bytes,
+) {
+    let stop = state.tasks.stopping().clone();
+    {
+        let write = write_out(line, sink, alive);
+        tokio::pin!(write);
+        tokio::pin!(talk);
+        let mut talking = true;
+        loop {
+            tokio::select! {
+                () = &mut write => break,
+                () = &mut talk, if talking => {
+                    talking = false;
+                    // Ends the writer, unless a reason to close is already there.
+                    line.outbox.close(1000, "");
+                }
+                () = stop.cancelled() => {
+                    line.outbox.close(1013, "perch is stopping; come back");
+                    let _ = tokio::time::timeout(Duration::from_secs(2), &mut write).await;
+                    break;
+                }
+            }
+        }
+    }
+    line.leave_all().await;
+}
+
+async fn write_out(line: &Line, mut sink: SplitSink<WebSocket, Message>, alive: Bytes) {
+    let mut ping = tokio::time::interval_at(Instant::now() + PING_EVERY, PING_EVERY);
+    ping.set_missed_tick_behavior(tokio::time::MissedTickBehavior::Delay);
+    loop {
+        let taken = tokio::select! {
+            taken = line.outbox.take() => taken,
+            _ = ping.tick() => {
+                let frames = [Message::Ping(Bytes::new()), Message::Binary(alive.clone())];
+                for frame in frames {
+                    if sink.feed(frame).await.is_err() {
+                        return;
+                    }
+                }
+                if sink.flush().await.is_err() {
+                    return;
+                }
+                continue;
+            }
+        };
+        for frame in taken.frames {
+            if sink.feed(Message::Binary(frame)).await.is_err() {
+                return;
+            }
+        }
+        if let Some(close) = taken.close {
+            let mut reason = close.reason;
+            while reason.len() > 120 {
+                reason.pop();
+            }
+            let frame = CloseFrame { code: close.code, reason: reason.into() };
+            let _ = sink.send(Message::Close(Some(frame))).await;
+            let _ = sink.close().await;
+            return;
+        }
+        if sink.flush().await.is_err() {
+            return;
+        }
+        for channel in taken.stale {
+            let document = line.documents.lock().get(&channel).cloned();
+            if let Some(document) = document {
+                document.drained(line.name(channel)).await;
+            }
+        }
+    }
+}
+
+/// The next binary frame; `None` at the end of the socket, or when nothing came for too long.
+async fn next_frame(stream: &mut SplitStream<WebSocket>) -> Option<Bytes> {
+    loop {
+        let message = tokio::time::timeout(SILENT_FOR, stream.next()).await.ok()??;
+        match message.ok()? {
+            Message::Binary(bytes) => return Some(bytes),
+            Message::Ping(_) | Message::Pong(_) => {}
+            Message::Text(_) | Message::Close(_) => return None,
+        }
+    }
+}
+
+fn incoming(frame: &Bytes, message: Sync<'_>) -> Option<Incoming> {
+    Some(match message {
+        Sync::SyncStep1(vector) => Incoming::SyncStep1(state_vector(vector).ok()?),
+        Sync::SyncStep2(update) => Incoming::Update { update: frame.slice_ref(update), is_step2: true },
+        Sync::Update(update) => Incoming::Update { update: frame.slice_ref(update), is_step2: false },
+        Sync::Awareness(payload) => Incoming::Awareness(frame.slice_ref(payload)),
+        Sync::QueryAwareness => Incoming::QueryAwareness,
+    })
+}
+
+/// Waits until the member's standing changes; `false` when the socket must end.
+async fn still_welcome(
+    watch: &mut tokio::sync::watch::Receiver<crate::branch::Standing>,
+    epoch: i64,
+) -> bool {
+    if watch.changed().await.is_err() {
+        return false;
+    }
+    let standing = watch.borrow_and_update();
+    standing.epoch == epoch && !standing.is_ended
+}
+
+async fn talk_y(
+    line: &Line,
+    document: Document,
+    mut stream: SplitStream<WebSocket>,
+    member: &Arc<Member>,
+    token: Permission,
+) {
+    let name = line.name(0);
+    let join = Join {
+        connection: name,
+        member: Arc::clone(member),
+        token,
+        outbox: Arc::clone(&line.outbox),
+        channel: 0,
+        wire: Wire::YWebsocket,
+    };
+    if document.join(join).await.is_err() {
+        line.outbox.close(4500, "the document closed meanwhile; come back");
+        return;
+    }
+    line.documents.lock().insert(0, document.clone());
+    let mut watch = member.watch();
+    let epoch = member.standing().epoch;
+    loop {
+        tokio::select! {
+            frame = next_frame(&mut stream) => {
+                let Some(frame) = frame else { return };
+                let Ok(messages) = frame::parse(&frame) else {
+                    line.outbox.close(MALFORMED, "malformed frame");
+                    return;
+                };
+                for message in messages {
+                    let Some(message) = incoming(&frame, message) else {
+                        line.outbox.close(MALFORMED, "malformed state vector");
+                        return;
+                    };
+                    document.incoming(name, message).await;
+                }
+            }
+            welcome = still_welcome(&mut watch, epoch) => {
+                if !welcome {
+                    line.outbox.close(FORBIDDEN, "the session was ended");
+                    return;
+                }
+                document.regrant(name).await;
+            }
+        }
+    }
+}
+
+pub(super) async fn collab(
+    State(state): State<AppState>,
+    Path(branch): Path<String>,
+    headers: HeaderMap,
+    upgrade: WebSocketUpgrade,
+) -> Result<Response, ApiError> {
+    let branch = branch_id(&branch)?;
+    if !origin_is_allowed(&state, &headers) {
+        return Err(ApiError::forbidden("pages of this origin are not allowed; see --allowed-origin"));
+    }
+    Ok(sized(upgrade).on_upgrade(move |socket| async move {
+        let line = Line::new(&state);
+        let (sink, stream) = socket.split();
+        let talk = talk_hocuspocus(&state, &line, &branch, stream);
+        run(&state, &line, sink, talk, hocuspocus::ping()).await;
+    }))
+}
+
+/// One document of a Hocuspocus socket.
+struct Opened {
+    document: Document,
+    channel: Channel,
+}
+
+/// Frames before the first token are refused: only the authentication message may come first.
+async fn talk_hocuspocus(
+    state: &AppState,
+    line: &Line,
+    branch: &BranchId,
+    mut stream: SplitStream<WebSocket>,
+) {
+    let mut opened: HashMap<Arc<str>, Opened> = HashMap::new();
+    let mut seat: Option<(Arc<Hub>, Arc<Member>, Permission)> = None;
+    let mut watch = None;
+    let mut epoch = 0;
+    let mut channels: Channel = 0;
+    let deadline = Instant::now() + TOKEN_WITHIN;
+    loop {
+        let frame = tokio::select! {
+            frame = next_frame(&mut stream) => frame,
+            () = tokio::time::sleep_until(deadline), if seat.is_none() => {
+                line.outbox.close(FORBIDDEN, "no token within 10 s");
+                return;
+            }
+            welcome = async {
+                match &mut watch {
+                    Some(watch) => still_welcome(watch, epoch).await,
+                    None => std::future::pending().await,
+                }
+            } => {
+                if !welcome {
+                    line.outbox.close(FORBIDDEN, "the session was ended");
+                    return;
+                }
+                if let Some((_, member, token)) = &seat {
+                    let can_write = member.writer(*token).is_some();
+                    for (name, one) in &opened {
+                        line.outbox.answer(hocuspocus::authenticated(name, can_write));
+                        one.document.regrant(line.name(one.channel)).await;
+                    }
+                }
+                continue;
+            }
+        };
+        let Some(frame) = frame else { return };
+        if seat.is_none() && frame.len() > MAX_FRAME_BEFORE_TOKEN {
+            line.outbox.close(MALFORMED, "a large frame before the token");
+            return;
+        }
+        let (name, body) = match hocuspocus::parse(&frame) {
+            Ok(Frame::Ping) => {
+                line.outbox.answer(hocuspocus::pong());
+                continue;
+            }
+            Ok(Frame::Pong) => continue,
+            Ok(Frame::Named { name, body }) => (name, body),
+            Err(_) => {
+                line.outbox.close(MALFORMED, "malformed frame");
+                return;
+            }
+        };
+        match body {
+            Body::Token(token) => {
+                let session = session_of(state, token.expose_secret(), Some(branch)).await;
+                let hub = state.branches.hub(branch).await;
+                let (Ok((row, permission)), Ok(hub)) = (session, hub) else {
+                    line.outbox.answer(hocuspocus::permission_denied(name, "the token is not valid"));
+                    continue;
+                };
+                let member = hub.members().enter(&row);
+                watch = Some(member.watch());
+                epoch = row.epoch;
+                seat = Some((Arc::clone(&hub), Arc::clone(&member), permission));
+                if let Some(old) = opened.remove(name) {
+                    line.documents.lock().remove(&old.channel);
+                    old.document.leave(line.name(old.channel)).await;
+                }
+                if opened.len() >= MAX_DOCUMENTS {
+                    let reason = "too many documents on one socket";
+                    line.outbox.answer(hocuspocus::permission_denied(name, reason));
+                    continue;
+                }
+                channels += 1;
+                match join(line, &hub, &member, permission, name, channels).await {
+                    Ok((name, one)) => {
+                        let can_write = member.writer(permission).is_some();
+                        line.outbox.answer(hocuspocus::authenticated(&name, can_write));
+                        opened.insert(name, one);
+                    }
+                    Err(error) => {
+                        line.outbox.answer(hocuspocus::permission_denied(name, &error.to_string()));
+                    }
+                }
+            }
+            Body::Message(message) => {
+                // Of a document that was refused or left: nothing of it counts.
+                let Some(one) = opened.get(name) else { continue };
+                let Some(message) = incoming(&frame, message) else {
+                    line.outbox.close(MALFORMED, "malformed state vector");
+                    return;
+                };
+                one.document.incoming(line.name(one.channel), message).await;
+            }
+            Body::Stateless => {}
+            Body::Close => {
+                if let Some(one) = opened.remove(name) {
+                    line.documents.lock().remove(&one.channel);
+                    one.document.leave(line.name(one.channel)).await;
+                }
+            }
+        }
+    }
+}
+
+async fn join(
+    line: &Line,
+    hub: &Hub,
+    member: &Arc<Member>,
+    token: Permission,
+    name: &str,
+    channel: Channel,
+) -> Result<(Arc<str>, Opened), DocError> {
+    // A provider may put its own routing key behind a NUL.
+    let path = name.split('\0').next().unwrap_or_default();
+    let document = open(hub, path, member, token).await?;
+    let name: Arc<str> = name.into();
+    let join = Join {
+        connection: line.name(channel),
+        member: Arc::clone(member),
+        token,
+        outbox: Arc::clone(&line.outbox),
+        channel,
+        wire: Wire::Hocuspocus(Arc::clone(&name)),
+    };
+    document.join(join).await?;
+    line.documents.lock().insert(channel, document.clone());
+    Ok((name, Opened { document, channel }))
+}

@@ -1,0 +1,53 @@
+//! What handlers share: handles only.
+
+use crate::base::{Clock, Tasks};
+use crate::branch::Branches;
+use crate::session::Keys;
+use crate::store::Store;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
+
+/// How clients reach perch.
+#[derive(Clone, Debug, Default)]
+pub struct Site {
+    /// The URL in front of perch, if it is not what clients ask for.
+    pub public_url: Option<url::Url>,
+    /// Other origins whose pages may open sockets.
+    pub allowed_origins: Vec<String>,
+}
+
+/// See the module's docs; cheap to clone.
+#[derive(Clone, Debug)]
+pub struct AppState {
+    pub(super) store: Store,
+    pub(super) branches: Branches,
+    pub(super) keys: Arc<Keys>,
+    pub(super) clock: Clock,
+    pub(super) site: Arc<Site>,
+    /// Hash of the owner token of the environment.
+    pub(super) owner: Option<Arc<[u8]>>,
+    pub(super) tasks: Tasks,
+    connections: Arc<AtomicU64>,
+}
+
+impl AppState {
+    /// Gathers the handles.
+    #[must_use]
+    pub fn new(
+        store: Store,
+        branches: Branches,
+        keys: Arc<Keys>,
+        clock: Clock,
+        site: Site,
+        owner: Option<Vec<u8>>,
+        tasks: Tasks,
+    ) -> Self {
+        let (site, owner) = (Arc::new(site), owner.map(Into::into));
+        Self { store, branches, keys, clock, site, owner, tasks, connections: Arc::default() }
+    }
+
+    /// A number that no other connection of this process has.
+    pub(super) fn next_connection(&self) -> u64 {
+        self.connections.fetch_add(1, Ordering::Relaxed) + 1
+    }
+}
