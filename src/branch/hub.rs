@@ -86,6 +86,16 @@ impl Hub {
 
     async fn recover(&self) -> Result<(), StoreError> {
         let behind = self.context.store.needs_recovery(&self.context.branch).await?;
+        // Temporary files of no write under way: of one that never began, or whose end was recorded.
+        let under_way: Vec<_> =
+            behind.iter().filter_map(|row| row.disk.intent.as_ref()).map(|intent| &intent.temp).collect();
+        for name in self.context.workspace.temps().await.unwrap_or_default() {
+            if !under_way.contains(&&name)
+                && let Err(error) = self.context.workspace.remove_temp(&name).await
+            {
+                warn!(branch.id = %self.context.branch, %error, "a temporary file is left over");
+            }
+        }
         if !behind.is_empty() {
             info!(branch.id = %self.context.branch, documents = behind.len(), "bringing files up to their logs");
         }
@@ -303,16 +313,16 @@ fn merge_plain(
 
 /// Watches the workspace. Without a watch (too many folders) documents find changes when they are read or written.
 fn watch(workspace: &Workspace, sender: mpsc::Sender<(RelPath, bool)>) -> Option<RecommendedWatcher> {
-    use notify::event::{AccessKind, AccessMode};
+    use notify::event::{AccessKind, AccessMode, ModifyKind};
     let root = workspace.folder().to_owned();
     let folder = root.clone();
     let handler = move |event: notify::Result<notify::Event>| {
         let Ok(event) = event else { return };
         let is_closed = match event.kind {
-            EventKind::Access(AccessKind::Close(AccessMode::Write)) => true,
+            EventKind::Access(AccessKind::Close(AccessMode::Write))
+            | EventKind::Modify(ModifyKind::Name(_)) => true,
             // Opens and reads are events too, our own among them.
             EventKind::Access(_) => return,
-            EventKind::Modify(notify::event::ModifyKind::Name(_)) => true,
             _ => false,
         };
         for path in event.paths {

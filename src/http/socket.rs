@@ -114,7 +114,7 @@ pub(super) async fn docs(
             }
         };
         let alive = Bytes::from_static(&[1, 1, 0]);
-        run(&state, &line, sink, talk, alive).await;
+        Box::pin(run(&state, &line, sink, talk, alive)).await;
     }))
 }
 
@@ -311,7 +311,7 @@ pub(super) async fn collab(
         let line = Line::new(&state);
         let (sink, stream) = socket.split();
         let talk = talk_hocuspocus(&state, &line, &branch, stream);
-        run(&state, &line, sink, talk, hocuspocus::ping()).await;
+        Box::pin(run(&state, &line, sink, talk, hocuspocus::ping())).await;
     }))
 }
 

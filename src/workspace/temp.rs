@@ -157,6 +157,24 @@ impl Workspace {
         .await
     }
 
+    /// The names of all temporary files.
+    pub async fn temps(&self) -> Result<Vec<String>, FsError> {
+        let this = self.clone();
+        off_runtime(move || {
+            let what = "list temporary files";
+            let names = rustix::fs::Dir::read_from(&*this.temp).map_err(FsError::io(what))?;
+            let mut found = Vec::new();
+            for name in names {
+                let name = name.map_err(FsError::io(what))?;
+                if let Some(name) = name.file_name().to_str().ok().filter(|name| name.starts_with("w-")) {
+                    found.push(name.to_owned());
+                }
+            }
+            Ok(found)
+        })
+        .await
+    }
+
     /// Removes a temporary file; one that is gone is no error.
     pub async fn remove_temp(&self, name: &str) -> Result<(), FsError> {
         let (this, name) = (self.clone(), name.to_owned());
@@ -168,11 +186,16 @@ impl Workspace {
     }
 }
 
+/// Linux's `F_SETSIG`, which the libc crate does not name.
+const F_SETSIG: libc::c_int = 10;
+
 /// Tries for a write lease, which the kernel gives only while nobody else has the file open, and lets it go.
 #[expect(unsafe_code, reason = "no safe crate offers F_SETLEASE")]
 fn lease(file: &OwnedFd) -> bool {
     // SAFETY: F_SETLEASE takes an integer and the descriptor is open; it touches no memory of ours.
+    // The signal that tells of a broken lease would end the process by default; SIGURG is ignored.
     unsafe {
+        libc::fcntl(file.as_raw_fd(), F_SETSIG, libc::SIGURG);
         let got = libc::fcntl(file.as_raw_fd(), libc::F_SETLEASE, libc::F_WRLCK) == 0;
         libc::fcntl(file.as_raw_fd(), libc::F_SETLEASE, libc::F_UNLCK);
         got

@@ -277,7 +277,7 @@ impl Workspace {
             Ok(()) | Err(Errno::EXIST) => {}
             Err(errno) => return Err(FsError::io(format!("make folder {parent}"))(errno)),
         }
-        let folder = self.open_at(&parent, flags)?.ok_or_else(|| FsError::WrongKind { path: parent })?;
+        let folder = self.open_at(&parent, flags)?.ok_or(FsError::WrongKind { path: parent })?;
         Ok((folder, name))
     }
 }

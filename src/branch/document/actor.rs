@@ -134,7 +134,7 @@ impl Actor {
 
     fn wake_at(&self) -> Instant {
         let mut wake = self.idle_since + UNLOAD_AFTER;
-        if !self.connections.is_empty() || self.awareness.len() > 0 {
+        if !self.connections.is_empty() || !self.awareness.is_empty() {
             wake = self.next_sweep;
         }
         if self.job.is_none()

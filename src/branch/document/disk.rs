@@ -78,7 +78,9 @@ impl Waiter {
 struct Suspicion {
     first: Instant,
     last_change: Instant,
-    seen: Option<Option<Version>>,
+    /// The version last seen; `None` before the first look and where no version can be had.
+    seen: Option<Version>,
+    has_looked: bool,
     is_closed: bool,
     look_at: Instant,
 }
@@ -166,6 +168,7 @@ impl Disk {
             first: now,
             last_change: now,
             seen: None,
+            has_looked: false,
             is_closed: false,
             look_at: now,
         });
@@ -182,9 +185,9 @@ impl Disk {
     pub(super) fn due(&self) -> Option<Instant> {
         let write = self.dirty_since.map(|since| {
             let at = (self.last_edit + WRITE_AFTER).min(since + WRITE_AT_LATEST);
-            if self.write_now { Instant::now() } else { at }
+            if self.write_now { self.last_edit } else { at }
         });
-        let ask = self.write_now.then(Instant::now);
+        let ask = self.write_now.then_some(self.last_edit);
         let look = self.suspicion.as_ref().map(|suspicion| suspicion.look_at);
         // While the file is under suspicion nothing is written over it.
         let next = look.or(write).or(ask);
@@ -315,11 +318,13 @@ impl Actor {
             first: now,
             last_change: now,
             seen: None,
+            has_looked: false,
             is_closed: false,
             look_at: now,
         });
-        if suspicion.seen != Some(version) {
-            suspicion.seen = Some(version);
+        if !suspicion.has_looked || suspicion.seen != version {
+            suspicion.has_looked = true;
+            suspicion.seen = version;
             if !suspicion.is_closed || matches!(seen, Seen::Absent) {
                 suspicion.last_change = now;
             }

@@ -29,6 +29,7 @@ pub(in crate::branch) struct OpenContext {
     pub(in crate::branch) max_bytes: u64,
 }
 
+#[expect(clippy::needless_pass_by_value, reason = "it is handed to map_err")]
 fn store_error(error: StoreError) -> DocError {
     DocError::Log(error.to_string())
 }

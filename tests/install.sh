@@ -1,0 +1,18 @@
+#!/usr/bin/env bash
+# Installs what the tests need: as root with apt, else it prints the line to run and fails.
+set -euo pipefail
+missing=()
+command -v git >/dev/null || missing+=(git)
+command -v node >/dev/null || missing+=(nodejs npm)
+command -v psql >/dev/null && ls /usr/lib/postgresql/*/bin/initdb >/dev/null 2>&1 || missing+=(postgresql)
+command -v python3 >/dev/null || missing+=(python3)
+if [ ${#missing[@]} -gt 0 ]; then
+  if [ "$(id -u)" = 0 ]; then
+    apt-get update -q && DEBIAN_FRONTEND=noninteractive apt-get install -qy "${missing[@]}"
+  else
+    echo "missing: run  sudo apt-get install ${missing[*]}" >&2
+    exit 1
+  fi
+fi
+cd "$(dirname "$0")/clients"
+npm ci --no-audit --no-fund --ignore-scripts

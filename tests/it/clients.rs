@@ -1,0 +1,50 @@
+//! Unmodified npm clients against the real binary, on both databases; the scenarios are in `tests/clients/story.mjs`.
+
+use std::path::{Path, PathBuf};
+use std::process::Command;
+
+fn folder() -> PathBuf {
+    Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/clients")
+}
+
+fn run(scenario: &str, database_url: Option<&str>) {
+    assert!(folder().join("node_modules").is_dir(), "the npm clients are not installed: run `make test`");
+    let mut node = Command::new("node");
+    node.current_dir(folder()).args(["story.mjs", env!("CARGO_BIN_EXE_perch"), scenario]);
+    node.env_remove("DATABASE_URL");
+    if let Some(url) = database_url {
+        node.env("DATABASE_URL", url);
+    }
+    let output = node.output().expect("node can be started");
+    let said = String::from_utf8_lossy(&output.stdout);
+    println!("{said}");
+    let complained = String::from_utf8_lossy(&output.stderr);
+    assert!(output.status.success() && said.contains(": ok"), "{complained}");
+}
+
+/// A database of its own in the throw-away cluster that `make test` starts.
+fn on_postgres(scenario: &str) {
+    let admin = std::env::var("PERCH_TEST_POSTGRES").expect("no test cluster: run `make test`");
+    let name = format!("perch_{scenario}_{}", std::process::id());
+    let psql = |sql: &str| {
+        let status = Command::new("psql").args([&admin, "-qc", sql]).status().expect("psql can be started");
+        assert!(status.success(), "{sql}");
+    };
+    psql(&format!("create database {name}"));
+    let base = admin.rsplit_once('/').expect("the URL names a database").0;
+    run(scenario, Some(&format!("{base}/{name}")));
+    psql(&format!("drop database {name} with (force)"));
+}
+
+macro_rules! scenarios {
+    ($($name:ident),*) => {
+        mod sqlite {
+            $(#[test] fn $name() { super::run(stringify!($name), None); })*
+        }
+        mod postgres {
+            $(#[test] fn $name() { super::on_postgres(stringify!($name)); })*
+        }
+    };
+}
+
+scenarios!(everyone, faults, durable, readers, files, random);
