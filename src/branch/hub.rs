@@ -18,8 +18,8 @@ use tracing::{info, warn};
 
 /// File events that may wait; past it documents find out at their next look.
 const EVENTS: usize = 4_096;
-/// The largest file that the file API reads or writes.
-const MAX_FILE_BYTES: u64 = 512 * 1024 * 1024;
+/// The largest file that the file API reads or writes; it is held in memory whole.
+const MAX_FILE_BYTES: u64 = 64 * 1024 * 1024;
 
 type Slot = Arc<AsyncMutex<Option<Document>>>;
 

@@ -312,14 +312,13 @@ mod tests {
                 }
             }
             let Ok(info) = inspect(&bytes) else { continue };
-            passed += 1;
             let mut text = SharedText::load([updates[0].as_slice()]).unwrap();
-            let missing = info.missing(|client| text.known(client));
-            match text.apply(&bytes) {
-                Ok(_) => assert!(!missing || info.is_empty() || info.ranges.is_empty(), "{bytes:?}"),
-                Err(ApplyError::Poisoned) => panic!("yrs panicked on {bytes:?}"),
-                Err(ApplyError::Malformed | ApplyError::Unresolvable(_)) => {}
+            // Such updates wait outside yrs, which would take blocks after a gap and note a hole.
+            if info.missing(|client| text.known(client)) {
+                continue;
             }
+            passed += 1;
+            assert!(!matches!(text.apply(&bytes), Err(ApplyError::Poisoned)), "yrs panicked on {bytes:?}");
             SharedText::load([text.encode_state().as_ref()]).expect("the state reads back");
         }
         assert!(passed > 1_000, "only {passed} mutated updates reached yrs");

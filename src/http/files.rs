@@ -14,7 +14,7 @@ use serde::Deserialize;
 use serde_json::{Value, json};
 
 /// Bytes of one file in a request.
-pub(super) const MAX_BODY: usize = 512 * 1024 * 1024;
+pub(super) const MAX_BODY: usize = 64 * 1024 * 1024;
 
 #[derive(Debug, Deserialize)]
 pub(super) struct Folder {
