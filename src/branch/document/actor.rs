@@ -103,10 +103,6 @@ impl Actor {
                 break end;
             }
             let wake = self.wake_at();
-            if wake <= Instant::now() {
-                // Before the commands: a document under steady load would otherwise never get to its disk.
-                self.on_timer().await;
-            }
             let mut batch = Vec::new();
             tokio::select! {
                 biased;
