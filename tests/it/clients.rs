@@ -1,4 +1,4 @@
-//! Unmodified npm clients against the real binary, on both databases; the scenarios are in `tests/clients/story.mjs`.
+//! Unmodified npm clients against the real binary, on both databases; the scenarios are in `tests/clients/scenarios/`.
 
 use std::path::{Path, PathBuf};
 use std::process::Command;
