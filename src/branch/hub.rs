@@ -196,11 +196,19 @@ impl Hub {
     /// [`DocError::NotFound`] and the like.
     pub async fn read(&self, path: &RelPath, reader: Option<&SessionId>) -> Result<Content, DocError> {
         let path = self.resolve(path).await?;
-        let slot = self.slot(&path);
-        let open = slot.lock().await.clone().filter(|document| !document.is_closed());
-        let content = match open {
-            Some(document) => document.flush().await?,
-            None => self.read_plain(&path).await?.ok_or_else(|| DocError::NotFound(path.clone()))?,
+        let content = loop {
+            let slot = self.slot(&path);
+            let open = slot.lock().await.clone().filter(|document| !document.is_closed());
+            match open {
+                Some(document) => match document.flush().await {
+                    // It unloaded just then; the file holds all of it.
+                    Err(DocError::Closed) => document.ended().await,
+                    outcome => break outcome?,
+                },
+                None => {
+                    break self.read_plain(&path).await?.ok_or_else(|| DocError::NotFound(path.clone()))?;
+                }
+            }
         };
         if let Some(session) = reader {
             self.context.versions.note_read(session, &path, content.version);
@@ -243,15 +251,22 @@ impl Hub {
         let base = named.or_else(|| self.context.versions.last_read(grant.session(), &path));
         let base_text = base.and_then(|version| self.context.versions.text(version));
         let slot = self.slot(&path);
-        let mut held = slot.lock().await;
-        let (content, is_new) = if let Some(document) = self.known(&mut held, &path).await? {
-            drop(held);
-            let base = base.map_or(WriteBase::Present, |version| WriteBase::Version(version, base_text));
-            let was_there = self.context.workspace.stat(&path).await.is_ok_and(|stat| stat.is_some());
-            (document.write(grant.clone(), base, bytes).await?, !was_there)
-        } else {
+        let (content, is_new) = loop {
+            let mut held = slot.lock().await;
+            if let Some(document) = self.known(&mut held, &path).await? {
+                drop(held);
+                let base =
+                    base.map_or(WriteBase::Present, |version| WriteBase::Version(version, base_text.clone()));
+                let was_there = self.context.workspace.stat(&path).await.is_ok_and(|stat| stat.is_some());
+                match document.write(grant.clone(), base, bytes.clone()).await {
+                    // It unloaded just then, and took nothing.
+                    Err(DocError::Closed) => document.ended().await,
+                    outcome => break (outcome?, !was_there),
+                }
+                continue;
+            }
             let present = self.read_plain(&path).await?;
-            let bytes = merge_plain(present.as_ref(), base, base_text.as_deref(), bytes)?;
+            let bytes = merge_plain(present.as_ref(), base, base_text.as_deref(), bytes.clone())?;
             let is_new = match self.context.workspace.write(&path, bytes.clone()).await {
                 Ok(is_new) => is_new,
                 Err(FsError::WrongKind { .. }) => return Err(DocError::NotAFile(path)),
@@ -261,7 +276,7 @@ impl Hub {
             if let Ok((text, _)) = decode(&bytes) {
                 self.context.versions.remember(version, &text);
             }
-            (Content { bytes, version }, is_new)
+            break (Content { bytes, version }, is_new);
         };
         self.context.versions.note_read(grant.session(), &path, content.version);
         Ok((content, is_new))

@@ -105,6 +105,7 @@ impl From<DocError> for ApiError {
                 etag: Some(format!("\"{present}\"")),
                 ..Self::new(StatusCode::PRECONDITION_FAILED, "version_unknown", detail)
             },
+            DocError::Failed => Self::unavailable(detail),
             DocError::Closed => Self::unavailable("the document closed meanwhile; try again"),
             DocError::Disk(_) | DocError::Log(_) => {
                 tracing::error!(error = %detail, "a request failed in a document");

@@ -55,6 +55,7 @@ impl Workspace {
             rustix::fs::fchmod(&file, Mode::from_raw_mode(mode)).map_err(FsError::io(what()))?;
             (&file).write_all(bytes).map_err(FsError::std(what()))?;
             file.sync_all().map_err(FsError::std(what()))?;
+            sync(&self.temp, "temporary files")?;
             Ok(rustix::fs::fstat(&file).map_err(FsError::io(what()))?.st_ino)
         };
         let filled = fill();

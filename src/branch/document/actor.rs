@@ -120,10 +120,18 @@ impl Actor {
                         break End::Idle;
                     }
                     for command in batch {
-                        self.on_command(command).await;
+                        match self.end {
+                            None => self.on_command(command).await,
+                            // It failed on a command before this one.
+                            Some(_) => command.refuse(),
+                        }
                     }
                 }
-                () = tokio::time::sleep_until(wake) => self.on_timer().await,
+                () = tokio::time::sleep_until(wake) => {}
+            }
+            // Looked at after whatever came: a queue that never empties must not keep the text from its file.
+            if self.end.is_none() && self.wake_at() <= Instant::now() {
+                self.on_timer().await;
             }
             if self.end.is_none() {
                 self.log.send(self.context.clock.now_ms()).await;
@@ -185,8 +193,9 @@ impl Actor {
         let is_idle = self.connections.is_empty()
             && self.job.is_none()
             && self.waiters.is_empty()
+            && self.commands.is_empty()
             && self.disk.is_quiet()
-            && self.log.committed() == self.disk.position
+            && self.is_on_disk()
             && now >= self.idle_since + UNLOAD_AFTER;
         if is_idle {
             self.end = Some(End::Idle);
@@ -257,11 +266,9 @@ impl Actor {
                 connection.close(code::STOPPING, "perch is stopping; come back");
             }
         }
-        // Commands that arrived before the close: connections among them must hear that they are to come back.
+        // Commands that arrived before the close: whoever waits for an answer must hear that they are to come back.
         while let Ok(command) = self.commands.try_recv() {
-            if let Command::Join(_, reply) = command {
-                let _ = reply.send(Err(DocError::Closed));
-            }
+            command.refuse();
         }
     }
 }

@@ -11,6 +11,9 @@ use tokio::sync::oneshot;
 
 /// Clocks of one client in one range of the table, at most this long apart: blame's resolution in time.
 const AUTHOR_RANGE_MS: i64 = 60_000;
+/// Rows or bytes of log after which a snapshot replaces them.
+const COMPACT_ROWS: usize = 256;
+const COMPACT_BYTES: usize = 1024 * 1024;
 
 /// Numbers updates from 1 in the order in which they were applied. A position is durable once a transaction that
 /// holds it has committed; at most one append of a document is in flight, so rows commit in order.
@@ -54,14 +57,19 @@ impl Log {
         self.committed
     }
 
-    /// Rows and bytes appended since the last snapshot.
-    pub(super) fn weight(&self) -> (usize, usize) {
-        (self.rows, self.bytes)
+    /// Says how much the log already holds, after a load.
+    pub(super) fn loaded(&mut self, rows: usize, bytes: usize) {
+        (self.rows, self.bytes) = (rows, bytes);
     }
 
-    /// Says how much the log already weighs (after a load), or that it was cut.
-    pub(super) fn set_weight(&mut self, rows: usize, bytes: usize) {
-        (self.rows, self.bytes) = (rows, bytes);
+    /// Whether so much was appended since the last snapshot that a new one is due.
+    pub(super) fn is_long(&self) -> bool {
+        self.rows >= COMPACT_ROWS || self.bytes >= COMPACT_BYTES
+    }
+
+    /// A snapshot has replaced the log, but for what came while it was written: that counts from the next time on.
+    pub(super) fn was_cut(&mut self) {
+        (self.rows, self.bytes) = (0, 0);
     }
 
     pub(super) fn authors(&self) -> &Authors {

@@ -47,9 +47,12 @@ pub type ConnectionId = u64;
 /// What a document refuses, or why it can't serve.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 pub enum DocError {
-    /// It closed meanwhile; ask the branch for it again.
+    /// It closed before it took the command; ask the branch for it again.
     #[error("the document closed meanwhile")]
     Closed,
+    /// It failed while it worked on the command, which may have been done or not.
+    #[error("the document failed meanwhile; read the file, then try again")]
+    Failed,
     /// No such file, and the caller may not make it.
     #[error("there is no file `{0}`")]
     NotFound(RelPath),
@@ -168,6 +171,22 @@ pub(in crate::branch) enum Command {
     Deleted(oneshot::Sender<()>),
 }
 
+impl Command {
+    /// Tells whoever waits for an answer that the document closed before it took the command.
+    fn refuse(self) {
+        match self {
+            Self::Join(_, reply) => drop(reply.send(Err(DocError::Closed))),
+            Self::Flush(reply) | Self::Write { reply, .. } => drop(reply.send(Err(DocError::Closed))),
+            Self::Deleted(_)
+            | Self::Incoming(..)
+            | Self::Leave(_)
+            | Self::Drained(_)
+            | Self::Regrant(_)
+            | Self::FileEvent { .. } => {}
+        }
+    }
+}
+
 /// Handle to an open document, cheap to clone.
 #[derive(Clone, Debug)]
 pub struct Document {
@@ -200,7 +219,7 @@ impl Document {
     ) -> Result<T, DocError> {
         let (reply, answer) = oneshot::channel();
         self.commands.send(command(reply)).await.map_err(|_| DocError::Closed)?;
-        answer.await.map_err(|_| DocError::Closed)?
+        answer.await.map_err(|_| DocError::Failed)?
     }
 
     /// Adds a connection; it hears nothing until its sync step 1.
