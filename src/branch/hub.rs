@@ -2,6 +2,7 @@
 
 use super::document::{self, Content, DocError, Document, OpenContext, WriteBase};
 use super::members::{Members, WriteGrant};
+use super::moves::Follows;
 use super::versions::{Version, Versions};
 use crate::base::{BranchId, Clock, SessionId, Tasks};
 use crate::branch::LogWriter;
@@ -13,7 +14,8 @@ use notify::{EventKind, RecommendedWatcher, RecursiveMode, Watcher};
 use parking_lot::Mutex;
 use std::collections::HashMap;
 use std::sync::Arc;
-use tokio::sync::{Mutex as AsyncMutex, mpsc};
+use tokio::sync::{Mutex as AsyncMutex, RwLock, mpsc};
+use tokio_util::sync::DropGuard;
 use tracing::{info, warn};
 
 /// File events that may wait; past it documents find out at their next look.
@@ -29,7 +31,11 @@ pub struct Hub {
     context: OpenContext,
     members: Members,
     slots: Mutex<HashMap<RelPath, Slot>>,
+    /// Held for reading while a path is resolved and its document opened, for writing while paths move.
+    pub(super) tree: RwLock<()>,
     _watcher: Option<RecommendedWatcher>,
+    /// Ends the hub's own tasks.
+    _closed: DropGuard,
 }
 
 impl Hub {
@@ -48,8 +54,10 @@ impl Hub {
         max_bytes: u64,
     ) -> Result<Arc<Self>, StoreError> {
         let stop = tasks.stopping().clone();
+        let closed = stop.child_token();
         let versions = Arc::new(Versions::default());
         let (sender, mut events) = mpsc::channel(EVENTS);
+        let follows = Arc::new(Follows::default());
         let watcher = watch(&workspace, sender);
         let context = OpenContext {
             branch,
@@ -66,12 +74,22 @@ impl Hub {
             context,
             members: Members::default(),
             slots: Mutex::default(),
+            tree: RwLock::default(),
             _watcher: watcher,
+            _closed: closed.clone().drop_guard(),
         });
-        let weak = Arc::downgrade(&hub);
+        let (weak, seen) = (Arc::downgrade(&hub), Arc::clone(&follows));
         tasks.spawn(async move {
-            while let Some((path, is_closed)) = events.recv().await {
+            while let Some(change) = events.recv().await {
                 let Some(hub) = weak.upgrade() else { break };
+                let (path, is_closed) = match change {
+                    Change::Touched(path, is_closed) => (path, is_closed),
+                    Change::Renamed(from, to) => {
+                        seen.renamed(from, to);
+                        continue;
+                    }
+                };
+                seen.touched(&path);
                 let slot = hub.slots.lock().get(&path).cloned();
                 if let Some(slot) = slot
                     && let Some(document) = slot.lock().await.clone()
@@ -80,7 +98,9 @@ impl Hub {
                 }
             }
         });
+        hub.recover_moves().await?;
         hub.recover().await?;
+        tasks.spawn(Self::follow_all(Arc::downgrade(&hub), follows, closed));
         Ok(hub)
     }
 
@@ -124,6 +144,47 @@ impl Hub {
         &self.context.workspace
     }
 
+    pub(super) fn branch(&self) -> &BranchId {
+        &self.context.branch
+    }
+
+    pub(super) fn store(&self) -> &Store {
+        &self.context.store
+    }
+
+    pub(super) fn now_ms(&self) -> i64 {
+        self.context.clock.now_ms()
+    }
+
+    /// The document of a resolved path, if it is open.
+    pub(super) async fn open_document(&self, path: &RelPath) -> Option<Document> {
+        let slot = self.slots.lock().get(path).cloned()?;
+        let document = slot.lock().await.clone();
+        document.filter(|document| !document.is_closed())
+    }
+
+    /// The open documents at `path` and in it.
+    pub(super) async fn open_beneath(&self, path: &RelPath) -> Vec<Document> {
+        let is_beneath = |at: &RelPath| at == path || at.is_beneath(path);
+        let slots: Vec<Slot> = {
+            let slots = self.slots.lock();
+            slots.iter().filter(|(at, _)| is_beneath(at)).map(|(_, slot)| Arc::clone(slot)).collect()
+        };
+        let mut open = Vec::new();
+        for slot in slots {
+            open.extend(slot.lock().await.clone().filter(|document| !document.is_closed()));
+        }
+        open
+    }
+
+    /// An open document is found under its new path from now on.
+    pub(super) fn move_slot(&self, from: &RelPath, to: &RelPath) {
+        let mut slots = self.slots.lock();
+        if let Some(slot) = slots.remove(from) {
+            slots.insert(to.clone(), slot);
+        }
+    }
+
     fn slot(&self, path: &RelPath) -> Slot {
         let mut slots = self.slots.lock();
         // What nobody uses and holds nothing open goes, so that the map is bounded by what is open.
@@ -141,6 +202,7 @@ impl Hub {
     /// # Errors
     /// [`DocError`] says why the path is no document.
     pub async fn document(&self, path: &RelPath, may_create: bool) -> Result<Document, DocError> {
+        let _tree = self.tree.read().await;
         let path = self.resolve(path).await?;
         let slot = self.slot(&path);
         let mut held = slot.lock().await;
@@ -164,7 +226,7 @@ impl Hub {
         Ok(document)
     }
 
-    async fn resolve(&self, path: &RelPath) -> Result<RelPath, DocError> {
+    pub(super) async fn resolve(&self, path: &RelPath) -> Result<RelPath, DocError> {
         self.context.workspace.resolve(path).await.map_err(|error| DocError::Path(error.to_string()))
     }
 
@@ -195,11 +257,12 @@ impl Hub {
     /// # Errors
     /// [`DocError::NotFound`] and the like.
     pub async fn read(&self, path: &RelPath, reader: Option<&SessionId>) -> Result<Content, DocError> {
+        let tree = self.tree.read().await;
         let path = self.resolve(path).await?;
+        let mut open = self.open_document(&path).await;
+        drop(tree);
         let content = loop {
-            let slot = self.slot(&path);
-            let open = slot.lock().await.clone().filter(|document| !document.is_closed());
-            match open {
+            match open.take() {
                 Some(document) => match document.flush().await {
                     // It unloaded just then; the file holds all of it.
                     Err(DocError::Closed) => document.ended().await,
@@ -250,11 +313,13 @@ impl Hub {
         let path = self.resolve(path).await?;
         let base = named.or_else(|| self.context.versions.last_read(grant.session(), &path));
         let base_text = base.and_then(|version| self.context.versions.text(version));
-        let slot = self.slot(&path);
         let (content, is_new) = loop {
+            let tree = self.tree.read().await;
+            let slot = self.slot(&path);
             let mut held = slot.lock().await;
             if let Some(document) = self.known(&mut held, &path).await? {
                 drop(held);
+                drop(tree);
                 let base =
                     base.map_or(WriteBase::Present, |version| WriteBase::Version(version, base_text.clone()));
                 let was_there = self.context.workspace.stat(&path).await.is_ok_and(|stat| stat.is_some());
@@ -287,6 +352,7 @@ impl Hub {
     /// # Errors
     /// [`DocError::NotFound`] when there is none.
     pub async fn delete(&self, path: &RelPath, _grant: &WriteGrant) -> Result<(), DocError> {
+        let _tree = self.tree.read().await;
         let path = self.resolve(path).await?;
         let slot = self.slot(&path);
         let mut held = slot.lock().await;
@@ -326,9 +392,18 @@ fn merge_plain(
     Ok(format.follow(&new, &merged).encode(&merged).into())
 }
 
+/// What the watcher saw.
+#[derive(Debug)]
+enum Change {
+    /// Something at the path; `true`: a writer closed it, or it came or went by a rename.
+    Touched(RelPath, bool),
+    /// From, to.
+    Renamed(RelPath, RelPath),
+}
+
 /// Watches the workspace. Without a watch (too many folders) documents find changes when they are read or written.
-fn watch(workspace: &Workspace, sender: mpsc::Sender<(RelPath, bool)>) -> Option<RecommendedWatcher> {
-    use notify::event::{AccessKind, AccessMode, ModifyKind};
+fn watch(workspace: &Workspace, sender: mpsc::Sender<Change>) -> Option<RecommendedWatcher> {
+    use notify::event::{AccessKind, AccessMode, ModifyKind, RenameMode};
     let root = workspace.folder().to_owned();
     let folder = root.clone();
     let handler = move |event: notify::Result<notify::Event>| {
@@ -340,11 +415,20 @@ fn watch(workspace: &Workspace, sender: mpsc::Sender<(RelPath, bool)>) -> Option
             EventKind::Access(_) => return,
             _ => false,
         };
-        for path in event.paths {
-            let Ok(relative) = path.strip_prefix(&root) else { continue };
-            let Some(path) = relative.to_str().and_then(|text| text.parse().ok()) else { continue };
+        let relative = |path: &std::path::PathBuf| -> Option<RelPath> {
+            path.strip_prefix(&root).ok()?.to_str()?.parse().ok()
+        };
+        if let (EventKind::Modify(ModifyKind::Name(RenameMode::Both)), [from, to]) =
+            (event.kind, event.paths.as_slice())
+            && let (Some(from), Some(to)) = (relative(from), relative(to))
+        {
+            // Each of the two paths had an event of its own before this one.
+            let _ = sender.try_send(Change::Renamed(from, to));
+            return;
+        }
+        for path in event.paths.iter().filter_map(relative) {
             // A full queue is made up for by the look before each write-back and read.
-            let _ = sender.try_send((path, is_closed));
+            let _ = sender.try_send(Change::Touched(path, is_closed));
         }
     };
     let started = notify::recommended_watcher(handler)

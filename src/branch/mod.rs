@@ -4,6 +4,7 @@ mod document;
 mod hub;
 mod log_writer;
 mod members;
+mod moves;
 mod outbox;
 mod registry;
 mod versions;

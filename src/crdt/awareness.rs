@@ -126,6 +126,12 @@ impl Awareness {
         }
     }
 
+    /// The connection that shows itself under a client id now.
+    #[must_use]
+    pub fn connection_of(&self, client: u64) -> Option<u64> {
+        self.entries.get(&client).filter(|entry| entry.left_ms.is_none()).map(|entry| entry.connection)
+    }
+
     /// Everyone's state, if anyone is present.
     #[must_use]
     pub fn encode_all(&self) -> Option<Bytes> {

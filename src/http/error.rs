@@ -97,6 +97,7 @@ impl From<DocError> for ApiError {
         let detail = error.to_string();
         match error {
             DocError::NotFound(_) => Self::not_found(detail),
+            DocError::Exists(_) => Self::new(StatusCode::CONFLICT, "exists", detail),
             DocError::Path(_) => Self::new(StatusCode::BAD_REQUEST, "path_refused", detail),
             DocError::NotText { .. } => Self::new(StatusCode::UNSUPPORTED_MEDIA_TYPE, "not_text", detail),
             DocError::NotAFile(_) => Self::new(StatusCode::CONFLICT, "not_a_file", detail),

@@ -4,6 +4,7 @@ mod auth;
 mod branches;
 mod error;
 mod files;
+mod moves;
 mod sessions;
 mod socket;
 mod state;
@@ -49,6 +50,7 @@ pub fn router(state: AppState) -> Router {
         .merge(branches::routes())
         .merge(sessions::routes())
         .merge(files::routes())
+        .merge(moves::routes())
         .split_for_parts();
     let description = Arc::new(description);
     documented

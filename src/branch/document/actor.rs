@@ -3,8 +3,8 @@
 use super::disk::{Disk, JobDone, Waiter};
 use super::log::Log;
 use super::open::OpenContext;
-use super::sync::{Connection, code};
-use super::{Command, ConnectionId, DocError};
+use super::sync::{Connection, HeldUpdate, code};
+use super::{Command, ConnectionId, DocError, Held};
 use crate::base::{DocumentId, DraftId};
 use crate::crdt::{Awareness, SharedText};
 use crate::store::Draft;
@@ -15,7 +15,7 @@ use std::future::Future;
 use std::pin::Pin;
 use std::sync::Arc;
 use std::time::Duration;
-use tokio::sync::mpsc;
+use tokio::sync::{mpsc, oneshot};
 use tokio::time::Instant;
 use tracing::{info, warn};
 
@@ -50,6 +50,8 @@ pub(super) struct Actor {
     pub(super) disk: Disk,
     /// Connections that wait for a position to be durable.
     pub(super) unanswered: VecDeque<(i64, ConnectionId)>,
+    /// Updates that wait for what they build on.
+    pub(super) held: Vec<HeldUpdate>,
     /// Callers that wait for a position to be on disk.
     pub(super) waiters: Vec<Waiter>,
     pub(super) job: Option<Job>,
@@ -83,6 +85,7 @@ impl Actor {
             log,
             disk,
             unanswered: VecDeque::new(),
+            held: Vec::new(),
             waiters: Vec::new(),
             job: None,
             needs_normalising: false,
@@ -161,7 +164,11 @@ impl Actor {
                 let _ = reply.send(Ok(()));
             }
             Command::Incoming(id, message) => self.on_incoming(id, message).await,
-            Command::Leave(id) => self.on_leave(id),
+            Command::Leave(id) => {
+                self.on_leave(id);
+                // What only it could bring may be taken from others now.
+                self.retry_held().await;
+            }
             Command::Drained(id) => {
                 self.send_diff(id);
             }
@@ -174,10 +181,29 @@ impl Actor {
                 }
             },
             Command::FileEvent { is_closed } => self.disk.suspect(is_closed),
+            Command::Hold(reply) => self.hold(reply).await,
             Command::Deleted(reply) => {
                 self.close_for_good("deleted", code::DELETED, "the file was deleted").await;
                 let _ = reply.send(());
             }
+        }
+    }
+
+    async fn hold(&mut self, reply: oneshot::Sender<Result<Held, DocError>>) {
+        if let Some(job) = self.job.take() {
+            let done = job.await;
+            self.on_job(done).await;
+        }
+        if self.end.is_some() {
+            let _ = reply.send(Err(DocError::Failed));
+            return;
+        }
+        let (go_on, told) = oneshot::channel();
+        if reply.send(Ok(Held { go_on })).is_ok()
+            && let Ok(path) = told.await
+        {
+            self.path = path;
+            self.disk.moved();
         }
     }
 

@@ -26,7 +26,8 @@ const QUIET: Duration = Duration::from_millis(100);
 /// An outside change is taken in at the latest after this long.
 const QUIET_AT_LATEST: Duration = Duration::from_secs(2);
 /// A path must be absent this long to count as deleted: editors and git replace files by unlink and create (H9).
-const ABSENT_SETTLE: Duration = Duration::from_millis(500);
+/// Longer than a rename from outside takes to be followed (`branch::moves`).
+const ABSENT_SETTLE: Duration = Duration::from_millis(1_000);
 /// Between tries at a disk that refuses, doubling.
 const RETRY: (Duration, Duration) = (Duration::from_millis(500), Duration::from_secs(15));
 /// Replaced files that somebody still has open, watched for late writes; past it the oldest is looked at once more
@@ -193,6 +194,12 @@ impl Disk {
         suspicion.is_closed |= is_closed;
         suspicion.last_change = now;
         suspicion.look_at = if is_closed { now } else { now + QUIET };
+    }
+
+    /// The path is another now: what was suspected of the old one says nothing.
+    pub(super) fn moved(&mut self) {
+        self.suspicion = None;
+        self.suspect(true);
     }
 
     pub(super) fn is_quiet(&self) -> bool {
