@@ -90,10 +90,12 @@ struct Moving {
     held: Option<Held>,
 }
 
+#[expect(clippy::needless_pass_by_value, reason = "it is handed to map_err")]
 fn log_error(error: StoreError) -> DocError {
     DocError::Log(error.to_string())
 }
 
+#[expect(clippy::needless_pass_by_value, reason = "it is handed to map_err")]
 fn disk_error(error: FsError) -> DocError {
     DocError::Disk(error.to_string())
 }

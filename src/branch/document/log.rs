@@ -76,6 +76,10 @@ impl Log {
         &self.authors
     }
 
+    pub(super) fn authors_mut(&mut self) -> &mut Authors {
+        &mut self.authors
+    }
+
     /// Takes an update that was applied; gives its position. Clocks of a client id that some session is known to
     /// own are credited to that session, whoever relayed them.
     pub(super) fn push(&mut self, update: Bytes, applied: &Applied, author: &Author, now_ms: i64) -> i64 {
@@ -177,6 +181,15 @@ impl Authors {
         self.owner.get(&client).map(String::as_str)
     }
 
+    /// A client id is this session's from now on. Whoever relays its first clocks is taken for its owner until it shows
+    /// itself: after a crash others may bring a client's edits before it is back.
+    pub(super) fn claim(&mut self, client: u64, session: &SessionId) {
+        let owner = self.owner.entry(client).or_default();
+        if owner != session.as_str() {
+            session.as_str().clone_into(owner);
+        }
+    }
+
     fn note(&mut self, range: ClockRange, author: &Author, now_ms: i64) -> AuthorRange {
         // The server's own id writes for many; a browser's id belongs to the session that first brought it.
         let session = if range.client >= crate::crdt::FIRST_SERVER_CLIENT {
@@ -256,6 +269,11 @@ mod tests {
         let mut authors = Authors::default();
         let ann = Author::Session("ann".parse().unwrap());
         let bob = Author::Session("bob".parse().unwrap());
+        // Relayed by bob before ann was back, then she showed herself.
+        authors.note(ClockRange { client: 8, start: 0, end: 1 }, &bob, 0);
+        authors.claim(8, &"ann".parse().unwrap());
+        let row = authors.note(ClockRange { client: 8, start: 1, end: 2 }, &bob, 1);
+        assert_eq!((row.session_id.as_str(), row.clock_start), ("ann", 1));
         authors.note(ClockRange { client: 7, start: 0, end: 1 }, &ann, 0);
         let row = authors.note(ClockRange { client: 7, start: 1, end: 3 }, &bob, 10);
         assert_eq!((row.session_id.as_str(), row.clock_start, row.clock_end), ("ann", 0, 3));

@@ -48,7 +48,7 @@ pub(super) struct Connection {
     wire: Wire,
     /// Clocks the client certainly has; `None` before its sync step 1.
     base: Option<Arc<[(u64, u32)]>>,
-    /// Client ids under which it has typed.
+    /// Client ids under which it shows itself, and so types.
     ids: Vec<u64>,
 }
 
@@ -263,7 +263,8 @@ impl Actor {
     }
 
     /// H6: client ids of which the update holds new clocks, though another session types under them on a connection of
-    /// its own, which will bring them itself: a forged id would make its owner's real edits look known.
+    /// its own, which will bring them itself: a forged id would make its owner's real edits look known. Who types under
+    /// an id is who shows presence under it; a client without presence can't be told from those who relay its edits.
     fn typed_elsewhere(&self, id: ConnectionId, info: &UpdateInfo) -> Vec<(u64, ConnectionId)> {
         let Some(connection) = self.connections.get(&id) else { return Vec::new() };
         let own = connection.member.session();
@@ -278,12 +279,10 @@ impl Actor {
             {
                 continue;
             }
-            let shown_by = self.awareness.connection_of(client);
             let types = |(other, theirs): &(&ConnectionId, &Connection)| {
                 **other != id
                     && theirs.member.session() != own
-                    && owner.is_none_or(|of| is_session(of, theirs.member.session()))
-                    && (theirs.ids.contains(&client) || shown_by == Some(**other))
+                    && theirs.ids.contains(&client)
                     && theirs.member.writer(theirs.token).is_some()
             };
             found.extend(self.connections.iter().find(types).map(|(other, _)| (client, *other)));
@@ -298,13 +297,13 @@ impl Actor {
         }
         match self.live.apply(&update) {
             Ok(applied) => {
-                self.applied(id, update, &applied, info);
+                self.applied(id, &update, &applied, info);
                 // H1: known in memory is not yet durable.
                 self.acknowledge(id);
             }
             Err(ApplyError::Unresolvable(partly)) => {
                 if let Some((part, applied)) = partly {
-                    self.applied(id, part, &applied, info);
+                    self.applied(id, &part, &applied, info);
                 }
                 self.refuse(id, Some(update), code::MALFORMED, "the update can't be resolved").await;
             }
@@ -322,8 +321,8 @@ impl Actor {
     /// Applies what of an update builds on what is known; its answer comes when all of it is.
     async fn accept_partly(&mut self, id: ConnectionId, update: Bytes, info: &UpdateInfo) {
         match self.live.apply(&update) {
-            Ok(applied) => self.applied(id, update, &applied, info),
-            Err(ApplyError::Unresolvable(Some((part, applied)))) => self.applied(id, part, &applied, info),
+            Ok(applied) => self.applied(id, &update, &applied, info),
+            Err(ApplyError::Unresolvable(Some((part, applied)))) => self.applied(id, &part, &applied, info),
             Err(ApplyError::Unresolvable(None)) => {}
             Err(ApplyError::Malformed) => self.refuse(id, None, code::MALFORMED, "malformed update").await,
             Err(ApplyError::Poisoned) => {
@@ -334,24 +333,17 @@ impl Actor {
     }
 
     /// What an update brought goes to the log and to all others.
-    fn applied(&mut self, id: ConnectionId, update: Bytes, applied: &Applied, info: &UpdateInfo) {
+    fn applied(&mut self, id: ConnectionId, update: &Bytes, applied: &Applied, info: &UpdateInfo) {
         if !applied.changed {
             return;
         }
-        let Some(connection) = self.connections.get_mut(&id) else { return };
+        let Some(connection) = self.connections.get(&id) else { return };
         let session = connection.member.session();
-        for range in &applied.inserted {
-            let is_own =
-                self.log.authors().owner(range.client).is_none_or(|owner| is_session(owner, session));
-            if is_own && connection.ids.len() < MAX_IDS && !connection.ids.contains(&range.client) {
-                connection.ids.push(range.client);
-            }
-        }
         let author = Author::Session(session.clone());
         self.needs_normalising |= info.has_carriage_return || info.has_bom;
         self.log.push(update.clone(), applied, &author, self.context.clock.now_ms());
         self.touched();
-        self.broadcast_update(Some(id), &update);
+        self.broadcast_update(Some(id), update);
     }
 
     /// An update that builds on what is not here waits, not in yrs; those who have it are asked.
@@ -462,11 +454,27 @@ impl Actor {
         };
         match self.awareness.apply(id, &identity, payload, self.context.clock.now_ms()) {
             Ok(applied) => {
+                self.claim_ids(id);
                 if let Some(changed) = applied.broadcast {
                     self.broadcast_awareness(&changed);
                 }
             }
             Err(_) => connection.close(code::MALFORMED, "malformed awareness"),
+        }
+    }
+
+    /// The ids under which a connection shows itself are those under which it types.
+    fn claim_ids(&mut self, id: ConnectionId) {
+        let Some(connection) = self.connections.get(&id) else { return };
+        let is_new = |client: &u64| !connection.ids.contains(client);
+        let shown: Vec<u64> = self.awareness.ids_of(id).filter(is_new).take(MAX_IDS).collect();
+        for client in shown {
+            if let Some(connection) = self.connections.get_mut(&id)
+                && connection.ids.len() < MAX_IDS
+            {
+                connection.ids.push(client);
+                self.log.authors_mut().claim(client, connection.member.session());
+            }
         }
     }
 
