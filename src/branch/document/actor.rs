@@ -283,7 +283,13 @@ impl Actor {
     async fn finish(mut self, end: End) {
         // From here commands fail with `Closed`, and their senders ask the branch anew.
         self.commands.close();
-        if end != End::Gone {
+        if end == End::Gone {
+            // Whoever opens it next must find the file and the log at rest: a write under way would go on without us.
+            if let Some(job) = self.job.take() {
+                job.await;
+            }
+            self.log.rest().await;
+        } else {
             if self.log.commit(None, self.context.clock.now_ms()).await.is_ok() {
                 self.answer_committed();
                 self.flush_before_end().await;

@@ -135,6 +135,13 @@ impl Log {
         Ok(position)
     }
 
+    /// Waits for the append in flight, whatever becomes of it.
+    pub(super) async fn rest(&mut self) {
+        if self.in_flight.is_some() {
+            let _ = self.landed().await;
+        }
+    }
+
     /// Makes all that was pushed durable, and `disk` in the same transaction as the last of it.
     pub(super) async fn commit(&mut self, disk: Option<DiskRecord>, now_ms: i64) -> Result<(), DocError> {
         if self.in_flight.is_some() {

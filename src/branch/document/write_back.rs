@@ -189,8 +189,9 @@ impl Actor {
             let temp = self.context.workspace.inspect_temp(&intent.temp).await.map_err(disk)?;
             let happened = match &temp {
                 Some(temp) => temp.stat.inode != intent.inode,
-                // It is durable before its intent, and leaves its folder only by being put in place.
-                None => true,
+                // It is durable before its intent and leaves its folder by being put in place, unless somebody
+                // cleared that folder: then the file is what it was.
+                None => !matches!(self.look_now().await.map_err(disk)?, Seen::Same),
             };
             if happened && let Some(version) = Version::from_slice(&intent.hash) {
                 let old = temp.as_ref().map(|temp| temp.bytes.clone());
@@ -212,8 +213,7 @@ impl Actor {
                 self.context.workspace.remove_temp(&intent.temp).await.map_err(disk)?;
             }
         }
-        let (workspace, known) = (&self.context.workspace, self.disk.version);
-        match look(workspace, &self.path, known, self.context.max_bytes).await.map_err(disk)? {
+        match self.look_now().await.map_err(disk)? {
             Seen::Bytes(bytes) => self.ingest(&bytes, None).await?,
             Seen::Same => {
                 if let Ok(Some(file)) = self.context.workspace.read(&self.path, self.context.max_bytes).await
@@ -229,6 +229,10 @@ impl Actor {
             self.touched();
         }
         Ok(())
+    }
+
+    async fn look_now(&mut self) -> Result<Seen, FsError> {
+        look(&self.context.workspace, &self.path, self.disk.version, self.context.max_bytes).await
     }
 
     /// One last write-back when the document is unloaded or perch stops.
