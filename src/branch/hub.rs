@@ -3,10 +3,11 @@
 use super::document::{self, Content, DocError, Document, OpenContext, WriteBase};
 use super::members::{Members, WriteGrant};
 use super::moves::Follows;
+use super::plain;
 use super::versions::{Version, Versions};
 use crate::base::{BranchId, Clock, SessionId, Tasks};
 use crate::branch::LogWriter;
-use crate::crdt::{apply, decode, rebase};
+use crate::crdt::decode;
 use crate::store::{Store, StoreError};
 use crate::workspace::{FsError, RelPath, Workspace};
 use bytes::Bytes;
@@ -14,7 +15,7 @@ use notify::{EventKind, RecommendedWatcher, RecursiveMode, Watcher};
 use parking_lot::Mutex;
 use std::collections::HashMap;
 use std::sync::Arc;
-use tokio::sync::{Mutex as AsyncMutex, RwLock, mpsc};
+use tokio::sync::{Mutex as AsyncMutex, OwnedMutexGuard, OwnedRwLockReadGuard, RwLock, mpsc};
 use tokio_util::sync::DropGuard;
 use tracing::{info, warn};
 
@@ -25,6 +26,13 @@ const MAX_FILE_BYTES: u64 = 64 * 1024 * 1024;
 
 type Slot = Arc<AsyncMutex<Option<Document>>>;
 
+/// A resolved path while something is opened or written there: nobody else does, and no path of the branch moves.
+struct Place {
+    path: RelPath,
+    held: OwnedMutexGuard<Option<Document>>,
+    _tree: OwnedRwLockReadGuard<()>,
+}
+
 /// See the module's docs.
 #[derive(Debug)]
 pub struct Hub {
@@ -32,7 +40,7 @@ pub struct Hub {
     members: Members,
     slots: Mutex<HashMap<RelPath, Slot>>,
     /// Held for reading while a path is resolved and its document opened, for writing while paths move.
-    pub(super) tree: RwLock<()>,
+    pub(super) tree: Arc<RwLock<()>>,
     _watcher: Option<RecommendedWatcher>,
     /// Ends the hub's own tasks.
     _closed: DropGuard,
@@ -74,7 +82,7 @@ impl Hub {
             context,
             members: Members::default(),
             slots: Mutex::default(),
-            tree: RwLock::default(),
+            tree: Arc::default(),
             _watcher: watcher,
             _closed: closed.clone().drop_guard(),
         });
@@ -202,28 +210,34 @@ impl Hub {
     /// # Errors
     /// [`DocError`] says why the path is no document.
     pub async fn document(&self, path: &RelPath, may_create: bool) -> Result<Document, DocError> {
-        let _tree = self.tree.read().await;
-        let path = self.resolve(path).await?;
-        let slot = self.slot(&path);
-        let mut held = slot.lock().await;
-        self.in_slot(&mut held, &path, may_create).await
+        let place = self.place(path).await?;
+        self.open_at(place, may_create).await.map(|(_, document)| document)
     }
 
-    async fn in_slot(
-        &self,
-        held: &mut Option<Document>,
-        path: &RelPath,
-        may_create: bool,
-    ) -> Result<Document, DocError> {
-        if let Some(document) = held.as_ref() {
-            if !document.is_closed() {
-                return Ok(document.clone());
-            }
-            document.ended().await;
+    async fn place(&self, path: &RelPath) -> Result<Place, DocError> {
+        let tree = Arc::clone(&self.tree).read_owned().await;
+        let path = self.resolve(path).await?;
+        let held = self.slot(&path).lock_owned().await;
+        Ok(Place { path, held, _tree: tree })
+    }
+
+    /// Opens a place's document, in a task of its own: a caller that goes away must not leave it half opened, its log
+    /// and file being brought in step by nobody.
+    async fn open_at(&self, mut place: Place, may_create: bool) -> Result<(Place, Document), DocError> {
+        if let Some(document) = place.held.as_ref().filter(|document| !document.is_closed()) {
+            let document = document.clone();
+            return Ok((place, document));
         }
-        let document = document::open(&self.context, path, may_create).await?;
-        *held = Some(document.clone());
-        Ok(document)
+        let context = self.context.clone();
+        let opening = self.context.tasks.spawn(async move {
+            if let Some(document) = place.held.take() {
+                document.ended().await;
+            }
+            let document = document::open(&context, &place.path, may_create).await?;
+            *place.held = Some(document.clone());
+            Ok((place, document))
+        });
+        opening.await.unwrap_or(Err(DocError::Failed))
     }
 
     pub(super) async fn resolve(&self, path: &RelPath) -> Result<RelPath, DocError> {
@@ -231,23 +245,26 @@ impl Hub {
     }
 
     /// The document of a path if it is open, or if it has a history that a write must go through.
-    async fn known(&self, held: &mut Option<Document>, path: &RelPath) -> Result<Option<Document>, DocError> {
-        let is_open = held.as_ref().is_some_and(|document| !document.is_closed());
+    async fn known(&self, place: Place) -> Result<Known, DocError> {
+        let is_open = place.held.as_ref().is_some_and(|document| !document.is_closed());
         let has_history = is_open
             || self
                 .context
                 .store
-                .live_document(&self.context.branch, path.as_str())
+                .live_document(&self.context.branch, place.path.as_str())
                 .await
                 .map_err(|error| DocError::Log(error.to_string()))?
                 .is_some();
         if !has_history {
-            return Ok(None);
+            return Ok(Known::Plain(place));
         }
-        match self.in_slot(held, path, false).await {
-            Ok(document) => Ok(Some(document)),
+        let path = place.path.clone();
+        match self.open_at(place, false).await {
+            Ok((place, document)) => Ok(Known::Document(place, document)),
             // Deleted or replaced outside: a plain file, or none.
-            Err(DocError::NotFound(_) | DocError::NotText { .. } | DocError::TooLarge { .. }) => Ok(None),
+            Err(DocError::NotFound(_) | DocError::NotText { .. } | DocError::TooLarge { .. }) => {
+                Ok(Known::Plain(self.place(&path).await?))
+            }
             Err(error) => Err(error),
         }
     }
@@ -314,34 +331,25 @@ impl Hub {
         let base = named.or_else(|| self.context.versions.last_read(grant.session(), &path));
         let base_text = base.and_then(|version| self.context.versions.text(version));
         let (content, is_new) = loop {
-            let tree = self.tree.read().await;
-            let slot = self.slot(&path);
-            let mut held = slot.lock().await;
-            if let Some(document) = self.known(&mut held, &path).await? {
-                drop(held);
-                drop(tree);
-                let base =
-                    base.map_or(WriteBase::Present, |version| WriteBase::Version(version, base_text.clone()));
-                let was_there = self.context.workspace.stat(&path).await.is_ok_and(|stat| stat.is_some());
-                match document.write(grant.clone(), base, bytes.clone()).await {
-                    // It unloaded just then, and took nothing.
-                    Err(DocError::Closed) => document.ended().await,
-                    outcome => break (outcome?, !was_there),
+            match self.known(self.place(&path).await?).await? {
+                Known::Plain(_place) => {
+                    let request = plain::Request { base, base_text, bytes };
+                    let present = self.read_plain(&path).await?;
+                    let (workspace, versions) = (&self.context.workspace, &self.context.versions);
+                    break plain::write(workspace, versions, &path, &request, present).await?;
                 }
-                continue;
+                Known::Document(place, document) => {
+                    drop(place);
+                    let base = base
+                        .map_or(WriteBase::Present, |version| WriteBase::Version(version, base_text.clone()));
+                    let was_there = self.context.workspace.stat(&path).await.is_ok_and(|stat| stat.is_some());
+                    match document.write(grant.clone(), base, bytes.clone()).await {
+                        // It unloaded just then, and took nothing.
+                        Err(DocError::Closed) => document.ended().await,
+                        outcome => break (outcome?, !was_there),
+                    }
+                }
             }
-            let present = self.read_plain(&path).await?;
-            let bytes = merge_plain(present.as_ref(), base, base_text.as_deref(), bytes.clone())?;
-            let is_new = match self.context.workspace.write(&path, bytes.clone()).await {
-                Ok(is_new) => is_new,
-                Err(FsError::WrongKind { .. }) => return Err(DocError::NotAFile(path)),
-                Err(error) => return Err(DocError::Disk(error.to_string())),
-            };
-            let version = Version::of(&bytes);
-            if let Ok((text, _)) = decode(&bytes) {
-                self.context.versions.remember(version, &text);
-            }
-            break (Content { bytes, version }, is_new);
         };
         self.context.versions.note_read(grant.session(), &path, content.version);
         Ok((content, is_new))
@@ -352,14 +360,16 @@ impl Hub {
     /// # Errors
     /// [`DocError::NotFound`] when there is none.
     pub async fn delete(&self, path: &RelPath, _grant: &WriteGrant) -> Result<(), DocError> {
-        let _tree = self.tree.read().await;
-        let path = self.resolve(path).await?;
-        let slot = self.slot(&path);
-        let mut held = slot.lock().await;
-        if let Some(document) = self.known(&mut held, &path).await? {
-            document.deleted().await;
-            *held = None;
-        }
+        let place = self.place(path).await?;
+        let path = place.path.clone();
+        let _place = match self.known(place).await? {
+            Known::Plain(place) => place,
+            Known::Document(mut place, document) => {
+                document.deleted().await;
+                place.held.take();
+                place
+            }
+        };
         match self.context.workspace.stat(&path).await {
             Ok(Some(_)) => self
                 .context
@@ -373,23 +383,11 @@ impl Hub {
     }
 }
 
-/// What a write to a file that is no document puts there: merged where the caller started from another text.
-fn merge_plain(
-    present: Option<&Content>,
-    base: Option<Version>,
-    base_text: Option<&str>,
-    bytes: Bytes,
-) -> Result<Bytes, DocError> {
-    let (Some(present), Some(base)) = (present, base) else { return Ok(bytes) };
-    if present.version == base || present.version == Version::of(&bytes) {
-        return Ok(bytes);
-    }
-    let unknown = || DocError::VersionUnknown { present: present.version };
-    let base_text = base_text.ok_or_else(unknown)?;
-    let (now, _) = decode(&present.bytes).map_err(|_| unknown())?;
-    let (new, format) = decode(&bytes).map_err(|_| unknown())?;
-    let merged = apply(&now, &rebase(base_text, &now, &new));
-    Ok(format.follow(&new, &merged).encode(&merged).into())
+/// What is at a place.
+enum Known {
+    Document(Place, Document),
+    /// A file that is no document, or nothing.
+    Plain(Place),
 }
 
 /// What the watcher saw.

@@ -6,6 +6,7 @@ mod log_writer;
 mod members;
 mod moves;
 mod outbox;
+mod plain;
 mod registry;
 mod versions;
 mod wire;
