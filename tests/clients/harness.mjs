@@ -104,12 +104,14 @@ export function hClient(s, file, socket) {
   return client
 }
 export const count = (text, token) => text.split(token).length - 1
+/** A text for a message: runs of one letter cut, and the whole too. */
+export const shown = (text) => JSON.stringify(text.replaceAll(/(.)\1{20,}/g, '$1…').slice(0, 2000))
 export async function atRest(file, editors, tokens) {
   let texts
   await eventually('all hold the same text', () => {
     texts = [fs.readFileSync(file, 'utf8').replaceAll('\r\n', '\n'), ...editors.map((editor) => editor.text.toString())]
     return texts.every((text) => text === texts[0]) && tokens.every((token) => count(texts[0], token) > 0)
-  }).catch((error) => { throw new Error(`${error.message}\n${texts.map((t) => JSON.stringify(t.slice(0, 2000))).join('\n')}`) })
+  }).catch((error) => { throw new Error(`${error.message}\n${texts.map((t) => shown(t)).join('\n')}`) })
   for (const token of tokens) assert.equal(count(texts[0], token), 1, `${token} is there once`)
   return texts[0]
 }

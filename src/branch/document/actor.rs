@@ -154,9 +154,7 @@ impl Actor {
             }
             Command::Incoming(id, message) => self.on_incoming(id, message).await,
             Command::Leave(id) => self.on_leave(id),
-            Command::Drained(id) => {
-                self.send_diff(id);
-            }
+            Command::Drained(id) => self.on_drained(id),
             Command::Regrant(id) => self.on_regrant(id),
             Command::Flush(reply) => self.wait_for_disk(reply),
             Command::Write { grant, base, bytes, reply } => match self.write(&grant, base, &bytes).await {

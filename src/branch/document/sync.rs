@@ -49,6 +49,8 @@ pub(super) struct Connection {
     wire: Wire,
     /// Clocks the client certainly has; `None` before its sync step 1.
     base: Option<Arc<[(u64, u32)]>>,
+    /// Frames for it were dropped. Until the diff that makes up for them, `base` must not move and nothing is pushed.
+    is_stale: bool,
     held: Vec<(Bytes, bool)>,
 }
 
@@ -61,6 +63,7 @@ impl Connection {
             channel: join.channel,
             wire: join.wire,
             base: None,
+            is_stale: false,
             held: Vec::new(),
         };
         (join.connection, connection)
@@ -139,6 +142,7 @@ impl Actor {
         connection.base = Some(clocks.into());
         if connection.outbox.is_crowded() {
             connection.outbox.mark_stale(connection.channel);
+            connection.is_stale = true;
         } else {
             self.send_diff(id);
         }
@@ -160,6 +164,13 @@ impl Actor {
         connection.outbox.forget(connection.channel);
         connection.outbox.answer(connection.wire.sync_step2(&diff));
         connection.base = Some(now);
+        connection.is_stale = false;
+    }
+
+    /// The socket of a stale connection has taken all that waited.
+    pub(super) fn on_drained(&mut self, id: ConnectionId) {
+        self.send_diff(id);
+        self.send_presence(id);
     }
 
     fn send_presence(&self, id: ConnectionId) {
@@ -344,13 +355,15 @@ impl Actor {
         let mut broadcast = Broadcast::new(update, Wire::update);
         let checkpoint = Arc::clone(&self.checkpoint);
         for (id, connection) in &mut self.connections {
-            if Some(*id) == except || connection.base.is_none() {
+            if Some(*id) == except || connection.base.is_none() || connection.is_stale {
                 continue;
             }
             let frame = broadcast.frame(&connection.wire);
-            if connection.outbox.push(connection.channel, frame) == (Pushed::Queued { was_empty: true }) {
+            match connection.outbox.push(connection.channel, frame) {
                 // All before this update has been handed to the socket.
-                connection.base = Some(Arc::clone(&checkpoint));
+                Pushed::Queued { was_empty: true } => connection.base = Some(Arc::clone(&checkpoint)),
+                Pushed::Queued { was_empty: false } => {}
+                Pushed::Stale => connection.is_stale = true,
             }
         }
         self.advance_checkpoint();
@@ -385,11 +398,14 @@ impl Actor {
     }
 
     /// To all, the sender too: a lone editor must hear something at least every 30 s.
-    pub(super) fn broadcast_awareness(&self, payload: &[u8]) {
+    pub(super) fn broadcast_awareness(&mut self, payload: &[u8]) {
         let mut broadcast = Broadcast::new(payload, Wire::awareness);
-        for connection in self.connections.values().filter(|connection| connection.base.is_some()) {
+        for connection in self.connections.values_mut() {
+            if connection.base.is_none() || connection.is_stale {
+                continue;
+            }
             let frame = broadcast.frame(&connection.wire);
-            connection.outbox.push(connection.channel, frame);
+            connection.is_stale = connection.outbox.push(connection.channel, frame) == Pushed::Stale;
         }
     }
 
