@@ -48,4 +48,6 @@ macro_rules! scenarios {
     };
 }
 
-scenarios!(everyone, faults, durable, readers, files, random);
+scenarios!(
+    everyone, durable, readers, random, slow, crowd, h1, h2, h3, h4, h5, h6, h7, h8, h9, h10, h11, h12
+);

@@ -419,7 +419,9 @@ impl Actor {
             }
         }
         let record = self.disk.record();
+        crate::base::fault("logged");
         self.log.commit(Some(record), now_ms).await?;
+        crate::base::fault("committed");
         self.answer_committed();
         for (update, _) in &updates {
             self.broadcast_update(None, update);
@@ -473,6 +475,7 @@ impl Actor {
         }
         self.push_all(&updates, author);
         self.log.commit(None, self.context.clock.now_ms()).await?;
+        crate::base::fault("committed");
         self.answer_committed();
         for (update, _) in &updates {
             self.broadcast_update(None, update);
