@@ -139,17 +139,20 @@ export async function atRest(file, editors, tokens) {
   await eventually('all hold the same text', () => {
     texts = [fs.readFileSync(file, 'utf8').replaceAll('\r\n', '\n'), ...editors.map((editor) => editor.text.toString())]
     return texts.every((text) => text === texts[0]) && tokens.every((token) => count(texts[0], token) > 0)
-  }).catch((error) => { throw new Error(`${error.message}\n${texts.map((t) => shown(t)).join('\n')}`) })
+  }).catch((error) => { const missing = tokens.filter((token) => texts.some((text) => count(text, token) !== 1))
+    throw new Error(`${error.message}; not once everywhere: ${missing}\n${[...new Set(texts)].map((t) => `${texts.flatMap((text, n) => (text === t ? [n] : []))}: ${shown(t)}`).join('\n')}`) })
   for (const token of tokens) assert.equal(count(texts[0], token), 1, `${token} is there once`)
   return texts[0]
 }
+/** Where `line` draws from; a random plan puts its own generator here. */
+export const chance = { next: Math.random }
 let made = 0
 export const token = (who) => `<${who}${++made}>`
 /** Types a token as a line of its own, so that no other token is torn. */
 export function line(editor, who, tokens) {
   const one = token(who)
   const lines = editor.text.toString().split('\n')
-  const at = lines.slice(0, Math.floor(Math.random() * lines.length)).join('\n').length
+  const at = lines.slice(0, Math.floor(chance.next() * lines.length)).join('\n').length
   editor.text.insert(at === 0 ? 0 : at + 1, `${one}\n`)
   tokens.push(one)
 }

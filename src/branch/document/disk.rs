@@ -21,9 +21,9 @@ const WRITE_AFTER: Duration = Duration::from_millis(300);
 /// The longest that a keystroke waits to be written under steady typing.
 const WRITE_AT_LATEST: Duration = Duration::from_secs(2);
 /// An outside writer that has not closed the file is taken as done after this long without a change (H8).
-const QUIET: Duration = Duration::from_millis(100);
+pub(super) const QUIET: Duration = Duration::from_millis(100);
 /// An outside change is taken in at the latest after this long.
-const QUIET_AT_LATEST: Duration = Duration::from_secs(2);
+pub(super) const QUIET_AT_LATEST: Duration = Duration::from_secs(2);
 /// A path must be absent this long to count as deleted: editors and git replace files by unlink and create (H9).
 const ABSENT_SETTLE: Duration = Duration::from_millis(500);
 /// Between tries at a disk that refuses, doubling.
@@ -245,7 +245,7 @@ impl Actor {
             return;
         }
         if !self.disk.asides.is_empty() && now >= self.disk.look_at_asides {
-            self.look_at_asides().await;
+            self.look_at_asides(false).await;
         }
         let suspected = self.disk.suspicion.as_ref().is_some_and(|suspicion| suspicion.look_at <= now);
         let write_due = self.disk.suspicion.is_none()
@@ -584,12 +584,12 @@ impl Actor {
         }
     }
 
-    /// Takes in what was written to replaced files after they were replaced.
-    async fn look_at_asides(&mut self) {
+    /// Takes in what was written to replaced files after they were replaced. `is_end`: there will be no later look.
+    pub(super) async fn look_at_asides(&mut self, is_end: bool) {
         self.disk.look_at_asides = Instant::now() + QUIET_AT_LATEST / 4;
         let too_many = self.disk.asides.len().saturating_sub(MAX_ASIDE);
         for (index, aside) in std::mem::take(&mut self.disk.asides).into_iter().enumerate() {
-            let is_last_look = index < too_many || aside.since.elapsed() > ASIDE_FOR;
+            let is_last_look = is_end || index < too_many || aside.since.elapsed() > ASIDE_FOR;
             let held = self.context.workspace.has_writers(&aside.name).await.unwrap_or(false);
             if held && !is_last_look {
                 self.disk.asides.push(aside);

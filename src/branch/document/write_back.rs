@@ -6,12 +6,13 @@
 
 use super::DocError;
 use super::actor::Actor;
-use super::disk::{JobDone, Seen, WriteError, look};
+use super::disk::{JobDone, QUIET, QUIET_AT_LATEST, Seen, WriteError, look};
 use crate::branch::versions::Version;
 use crate::crdt::FileFormat;
 use crate::store::{Append, DiskRecord, Intent};
 use crate::workspace::FsError;
 use bytes::Bytes;
+use tokio::time::Instant;
 use tracing::{debug, warn};
 
 /// Rows or bytes of log after which a snapshot replaces them.
@@ -31,6 +32,8 @@ pub(super) struct Wrote {
     came_out: Option<Bytes>,
     /// Whether that was what the disk peer held.
     was_known: bool,
+    /// Somebody still had it open when it was read; otherwise it can't change any more.
+    is_held: bool,
 }
 
 impl Actor {
@@ -63,8 +66,16 @@ impl Actor {
                     Seen::Same => {}
                     other => return Err(WriteError::Differs(other)),
                 }
-                let mut wrote =
-                    Wrote { position, version, format, text, temp: None, came_out: None, was_known: true };
+                let mut wrote = Wrote {
+                    position,
+                    version,
+                    format,
+                    text,
+                    temp: None,
+                    came_out: None,
+                    was_known: true,
+                    is_held: false,
+                };
                 if known == Some(version) {
                     return Ok(wrote);
                 }
@@ -86,9 +97,19 @@ impl Actor {
                 let swapped = workspace.install(&staged, &path).await.map_err(WriteError::Fs)?;
                 crate::base::fault("exchanged");
                 if swapped {
-                    let old = workspace.inspect_temp(&staged.name).await.map_err(WriteError::Fs)?;
-                    wrote.was_known = old.as_ref().map(|old| Version::of(&old.bytes)) == known;
-                    wrote.came_out = old.map(|old| old.bytes);
+                    let patience = Instant::now() + QUIET_AT_LATEST;
+                    loop {
+                        // Asked before it is read: what nobody has open and no path leads to is final.
+                        wrote.is_held = workspace.has_writers(&staged.name).await.unwrap_or(false);
+                        let old = workspace.inspect_temp(&staged.name).await.map_err(WriteError::Fs)?;
+                        wrote.was_known = old.as_ref().map(|old| Version::of(&old.bytes)) == known;
+                        wrote.came_out = old.map(|old| old.bytes);
+                        // H8: a writer that was in the middle of the file when it was replaced may finish.
+                        if wrote.was_known || !wrote.is_held || Instant::now() > patience {
+                            break;
+                        }
+                        tokio::time::sleep(QUIET / 4).await;
+                    }
                     wrote.temp = Some(staged.name);
                 }
                 Ok(wrote)
@@ -118,9 +139,8 @@ impl Actor {
         }
         crate::base::fault("recorded");
         if let Some(name) = &wrote.temp {
-            let held = self.context.workspace.has_writers(name).await.unwrap_or(false);
             match &wrote.came_out {
-                Some(bytes) if held => self.keep_aside(name.clone(), bytes),
+                Some(bytes) if wrote.is_held => self.keep_aside(name.clone(), bytes),
                 _ => {
                     if let Err(error) = self.context.workspace.remove_temp(name).await {
                         debug!(%error, "could not remove a replaced file");
@@ -164,6 +184,7 @@ impl Actor {
     pub(super) async fn recover(&mut self, intent: Option<Intent>) -> Result<(), DocError> {
         let disk = |error: FsError| DocError::Disk(error.to_string());
         if let Some(intent) = intent {
+            let is_held = self.context.workspace.has_writers(&intent.temp).await.unwrap_or(false);
             let temp = self.context.workspace.inspect_temp(&intent.temp).await.map_err(disk)?;
             let at_path = self.context.workspace.stat(&self.path).await.map_err(disk)?;
             let happened = match &temp {
@@ -180,6 +201,7 @@ impl Actor {
                     temp: Some(intent.temp.clone()),
                     was_known: old.as_ref().map(|old| Version::of(old)) == self.disk.version,
                     came_out: old,
+                    is_held,
                 };
                 self.on_wrote(wrote).await;
             } else {
@@ -209,6 +231,7 @@ impl Actor {
 
     /// One last write-back when the document is unloaded or perch stops.
     pub(super) async fn flush_before_end(&mut self) {
+        self.look_at_asides(true).await;
         for _ in 0..3 {
             if let Some(job) = self.job.take() {
                 let done = job.await;
