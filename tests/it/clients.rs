@@ -48,4 +48,26 @@ macro_rules! scenarios {
     };
 }
 
-scenarios!(everyone, faults, durable, readers, files, random, moves, h9, move_faults);
+scenarios!(
+    everyone,
+    durable,
+    readers,
+    random,
+    slow,
+    crowd,
+    moves,
+    move_faults,
+    follows,
+    h1,
+    h2,
+    h3,
+    h4,
+    h5,
+    h6,
+    h7,
+    h8,
+    h9,
+    h10,
+    h11,
+    h12
+);
