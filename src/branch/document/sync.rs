@@ -8,6 +8,7 @@ use crate::branch::outbox::{Channel, Outbox, Pushed};
 use crate::branch::wire::Wire;
 use crate::crdt::{ApplyError, FIRST_SERVER_CLIENT, Identity, UpdateInfo, inspect};
 use bytes::Bytes;
+use std::collections::HashSet;
 use std::sync::Arc;
 use tracing::{debug, warn};
 
@@ -204,11 +205,6 @@ impl Actor {
             connection.answer(says_nothing_new);
             return;
         }
-        if u64::from(self.live.len_utf16()) + info.inserted_bytes as u64 > self.context.max_bytes {
-            let reason = format!("the file would grow past {} bytes", self.context.max_bytes);
-            self.refuse(id, Some(update), code::TOO_LARGE, &reason).await;
-            return;
-        }
         if info.missing(|client| self.live.known(client)) {
             self.hold(id, update, is_step2).await;
             return;
@@ -236,18 +232,23 @@ impl Actor {
     fn belongs_to_another(&self, id: ConnectionId, info: &UpdateInfo) -> bool {
         let Some(connection) = self.connections.get(&id) else { return false };
         let own = connection.member.session();
+        let mut connected: Option<HashSet<&str>> = None;
         info.ranges.iter().filter(|range| range.end > self.live.known(range.client)).any(|range| {
             self.log.authors().owner(range.client).is_some_and(|owner| {
-                !is_session(owner, own)
-                    && self.connections.values().any(|other| is_session(owner, other.member.session()))
+                let all = || self.connections.values().map(|other| other.member.session().as_str()).collect();
+                !is_session(owner, own) && connected.get_or_insert_with(all).contains(owner)
             })
         })
     }
 
     async fn accept(&mut self, id: ConnectionId, update: Bytes, info: &UpdateInfo) {
+        if let Err(error) = self.live.check_room(&update, info, self.context.max_bytes) {
+            self.refuse(id, Some(update), code::TOO_LARGE, &error.to_string()).await;
+            return;
+        }
         let Some(connection) = self.connections.get(&id) else { return };
         let author = Author::Session(connection.member.session().clone());
-        match self.live.apply(&update) {
+        match self.live.receive(&update, info) {
             Ok(applied) if applied.changed => {
                 self.needs_normalising |= info.has_carriage_return || info.has_bom;
                 self.log.push(update.clone(), &applied, &author, self.context.clock.now_ms());
@@ -267,6 +268,9 @@ impl Actor {
             }
             Err(ApplyError::Malformed) => {
                 self.refuse(id, Some(update), code::MALFORMED, "malformed update").await;
+            }
+            Err(error @ ApplyError::Forged) => {
+                self.refuse(id, Some(update), code::MALFORMED, &error.to_string()).await;
             }
             Err(ApplyError::Poisoned) => {
                 warn!(document.id = %self.id, "the document library failed on an update; loading anew");
