@@ -264,6 +264,14 @@ impl SharedText {
         self.doc.transact().encode_diff_v1(&StateVector::default()).into()
     }
 
+    /// The whole state, if a replica made of it has the same text. It has, unless forged updates are in it.
+    #[must_use]
+    pub fn encode_checked(&self) -> Option<Bytes> {
+        let state = self.encode_state();
+        let again = Self::load([state.as_ref()]).ok()?;
+        (again.text() == self.text()).then_some(state)
+    }
+
     /// All that a replica with the clocks `known` lacks, as one update (it always holds the delete set).
     #[must_use]
     pub fn encode_since(&self, known: &[(u64, u32)]) -> Bytes {
@@ -678,7 +686,7 @@ mod tests {
 
     #[test]
     fn everything_live_counts_and_tombstones_do_not() {
-        const MAX: u64 = 1_000;
+        const MAX: u64 = 30_000;
         let take = |text: &mut SharedText, update: &[u8]| {
             let info = inspect(update).unwrap();
             text.check_room(update, &info, MAX)?;
@@ -689,23 +697,23 @@ mod tests {
         let mut text = SharedText::load([seed.as_ref()]).unwrap();
         let mut author = text.fork().unwrap();
         // Three bytes each, and one UTF-16 unit.
-        let updates = author.edit(&[edit(0, 0, &"€".repeat(333))]).unwrap();
+        let updates = author.edit(&[edit(0, 0, &"€".repeat(9_999))]).unwrap();
         take(&mut text, &updates[0].0).unwrap();
-        let more = author.edit(&[edit(0, 0, "ab")]).unwrap();
+        let more = author.edit(&[edit(0, 0, "four")]).unwrap();
         assert_eq!(take(&mut text, &more[0].0), Err(NoRoom::Text(MAX)));
         assert_eq!(take(&mut text, &updates[0].0), Ok(()), "what is known is no growth");
         // Deleted text leaves room, as often as one likes.
         let mut author = text.fork().unwrap();
         for round in 0..20 {
             let delete = author.len_utf16();
-            let updates = author.edit(&[edit(0, delete, &"x".repeat(900))]).unwrap();
+            let updates = author.edit(&[edit(0, delete, &"x".repeat(29_000))]).unwrap();
             assert_eq!(take(&mut text, &updates[0].0), Ok(()), "{round}");
         }
         // Another root: its text and names count too.
         let mut author = text.fork().unwrap();
         let delete = author.len_utf16();
         take(&mut text, &author.edit(&[edit(0, delete, "")]).unwrap()[0].0).unwrap();
-        let big = [number(900), "y".repeat(900).into_bytes()].concat();
+        let big = [number(29_000), "y".repeat(29_000).into_bytes()].concat();
         let mut clock = 0;
         let refused = loop {
             let update = if clock == 0 {
@@ -714,7 +722,7 @@ mod tests {
                 block(9, clock, &[b"\x84", &number(9), &number(u64::from(clock - 1)), &big])
             };
             match take(&mut text, &update) {
-                Ok(()) => clock += 900,
+                Ok(()) => clock += 29_000,
                 Err(error) => break error,
             }
         };

@@ -378,7 +378,8 @@ impl Actor {
             name: standing.name,
             color: standing.color,
         };
-        match self.awareness.apply(id, &identity, payload, self.context.clock.now_ms()) {
+        let author = |client| self.log.authors().owner(client);
+        match self.awareness.apply(id, &identity, payload, author, self.context.clock.now_ms()) {
             Ok(applied) => {
                 if let Some(changed) = applied.broadcast {
                     self.broadcast_awareness(&changed);
