@@ -617,7 +617,7 @@ mod tests {
                         log.push(update);
                     }
                     Err(ApplyError::Poisoned) => {
-                        live = SharedText::load(log.iter().map(Vec::as_slice)).unwrap()
+                        live = SharedText::load(log.iter().map(Vec::as_slice)).unwrap();
                     }
                     Err(_) => refused += 1,
                 }

@@ -2,11 +2,12 @@
 //! `PERCH_WRITE_CORPUS=1` writes the inputs anew.
 
 #[path = "../../fuzz/src/lib.rs"]
+#[expect(unreachable_pub, reason = "there it is a crate of its own")]
 mod targets;
 
 use perch::base::{BranchId, Permission};
 use perch::branch::Version;
-use perch::crdt::{Edit, FIRST_SERVER_CLIENT, SharedText, frame, hocuspocus};
+use perch::crdt::{Edit, FIRST_SERVER_CLIENT, SharedText, frame, hocuspocus, inspect};
 use perch::session::Claims;
 use secrecy::ExposeSecret;
 use std::collections::BTreeMap;
@@ -65,6 +66,12 @@ fn every_stored_input_keeps_the_promises() {
         }
     }
     assert!(bytes < 200_000, "{bytes}");
+    // They reach what they are for.
+    for (file, input) in corpus("update") {
+        assert!(inspect(&input).is_ok(), "{file}");
+    }
+    let valid = String::from_utf8(corpus("token")["valid"].clone()).unwrap();
+    assert!(targets::KEYS.verify(&valid).is_ok());
 }
 
 #[test]

@@ -408,6 +408,7 @@ impl Actor {
 
     /// Ends a connection whose message can't be taken, and keeps the bytes.
     async fn refuse(&mut self, id: ConnectionId, update: Option<Bytes>, code: u16, reason: &str) {
+        debug!(document.id = %self.id, code, reason, "a connection's message was refused");
         if let Some(update) = update {
             self.keep_draft(id, update, reason).await;
         }
