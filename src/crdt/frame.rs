@@ -1,7 +1,11 @@
-//! y-protocols messages as y-websocket frames them: one message per frame from us, several allowed from clients.
+//! y-protocols messages as y-websocket frames them: one message per frame from us, up to [`MAX_MESSAGES`] from clients
+//! (stock ones send one; a frame with more is refused, since one byte is enough to ask for everyone's presence).
 
 use super::lib0::{LibError, Reader, put_bytes, put_uint};
 use bytes::Bytes;
+
+/// Messages in one frame of a client.
+pub const MAX_MESSAGES: usize = 64;
 
 const SYNC: u64 = 0;
 const AWARENESS: u64 = 1;
@@ -40,6 +44,9 @@ pub fn parse(frame: &[u8]) -> Result<Vec<Message<'_>>, LibError> {
     let mut reader = Reader::new(frame);
     let mut messages = Vec::with_capacity(1);
     while !reader.is_empty() {
+        if messages.len() == MAX_MESSAGES {
+            return Err(LibError::Range);
+        }
         messages.push(match reader.uint()? {
             SYNC => read_sync(&mut reader)?,
             AWARENESS => Message::Awareness(reader.bytes()?),
@@ -114,6 +121,13 @@ mod tests {
         );
         assert!(parse(&frame[..frame.len() - 1]).is_err());
         assert!(parse(&[9]).is_err());
+    }
+
+    /// A frame of 32 MiB was 32 million questions, and as many answers with everyone's presence.
+    #[test]
+    fn messages_of_one_frame_are_bounded() {
+        assert_eq!(parse(&[3; MAX_MESSAGES]).unwrap().len(), MAX_MESSAGES);
+        assert_eq!(parse(&[3; MAX_MESSAGES + 1]), Err(LibError::Range));
     }
 
     proptest! {

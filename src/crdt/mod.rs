@@ -17,5 +17,8 @@ pub use format::{FileFormat, NotText, decode, normalise};
 pub use lib0::LibError;
 pub use part::without;
 pub use rebase::rebase;
-pub use text::{Applied, ApplyError, ClockRange, FIRST_SERVER_CLIENT, SharedText, TEXT_NAME, server_client};
-pub use update::{UpdateInfo, inspect, state_vector};
+pub use text::{
+    Applied, ApplyError, ClockRange, FIRST_SERVER_CLIENT, MAX_OTHER_BYTES, NoRoom, SharedText, TEXT_NAME,
+    server_client,
+};
+pub use update::{Id, MAX_CLIENTS, MAX_PARTS, Place, UpdateInfo, inspect, inspect_beyond, state_vector};

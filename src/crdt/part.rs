@@ -1,7 +1,7 @@
 //! A part of an update: what it holds of some clients only.
 
 use super::lib0::{LibError, Reader, put_uint};
-use super::update::{UpdateInfo, block};
+use super::update::{Highest, Id, UpdateInfo, block};
 use bytes::Bytes;
 
 /// The update without the blocks of the clients that `drop` names; what it deletes stays.
@@ -17,8 +17,11 @@ pub fn without(update: &[u8], drop: impl Fn(u64) -> bool) -> Result<Bytes, LibEr
         let blocks = reader.count()?;
         let client = reader.uint()?;
         reader.clock()?;
+        // Only how long they are is asked here.
+        let anywhere = Id { client, clock: u32::MAX };
+        let (mut references, mut info) = (Highest::default(), UpdateInfo::default());
         for _ in 0..blocks {
-            block(&mut reader, &mut UpdateInfo::default())?;
+            block(&mut reader, anywhere, &mut references, &mut info)?;
         }
         if !drop(client) {
             kept.push(start..at(&reader));

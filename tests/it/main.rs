@@ -1,4 +1,6 @@
 //! All integration tests, linked once.
 
 mod clients;
+mod corpus;
+mod differential;
 mod layers;

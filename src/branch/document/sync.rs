@@ -233,11 +233,6 @@ impl Actor {
             connection.answer(says_nothing_new);
             return;
         }
-        if u64::from(self.live.len_utf16()) + info.inserted_bytes as u64 > self.context.max_bytes {
-            let reason = format!("the file would grow past {} bytes", self.context.max_bytes);
-            self.refuse(id, Some(update), code::TOO_LARGE, &reason).await;
-            return;
-        }
         let position = self.log.position();
         if !self.take(id, &update, &info).await {
             self.set_aside(id, update, &info, is_step2).await;
@@ -259,8 +254,10 @@ impl Actor {
         let Ok(own) = without(update, |client| elsewhere.iter().any(|(of, _)| *of == client)) else {
             return true;
         };
-        if !inspect(&own).is_ok_and(|own| own.has_gap(|client| self.live.known(client))) {
-            self.accept_partly(id, own, info).await;
+        if let Ok(info) = inspect(&own)
+            && !info.has_gap(|client| self.live.known(client))
+        {
+            self.accept_partly(id, own, &info).await;
         }
         false
     }
@@ -304,44 +301,49 @@ impl Actor {
     }
 
     async fn accept(&mut self, id: ConnectionId, update: Bytes, info: &UpdateInfo) {
+        if let Err(error) = self.live.check_room(&update, info, self.context.max_bytes) {
+            self.refuse(id, Some(update), code::TOO_LARGE, &error.to_string()).await;
+            return;
+        }
         let Some(connection) = self.connections.get(&id) else { return };
         if connection.base.is_none() {
             return;
         }
-        match self.live.apply(&update) {
+        match self.live.receive(&update, info) {
             Ok(applied) => {
                 self.applied(id, &update, &applied, info);
                 // H1: known in memory is not yet durable.
                 self.acknowledge(id);
             }
-            Err(ApplyError::Unresolvable(partly)) => {
-                if let Some((part, applied)) = partly {
-                    self.applied(id, &part, &applied, info);
+            Err(error) => {
+                if let ApplyError::Unresolvable(Some((part, applied))) = &error {
+                    self.applied(id, part, applied, info);
                 }
-                self.refuse(id, Some(update), code::MALFORMED, "the update can't be resolved").await;
-            }
-            Err(ApplyError::Malformed) => {
-                self.refuse(id, Some(update), code::MALFORMED, "malformed update").await;
-            }
-            Err(ApplyError::Poisoned) => {
-                warn!(document.id = %self.id, "the document library failed on an update; loading anew");
-                self.refuse(id, Some(update), code::MALFORMED, "malformed update").await;
-                self.fail("the document is loaded anew");
+                self.refuse_unusable(id, update, &error).await;
             }
         }
     }
 
     /// Applies what of an update builds on what is known; its answer comes when all of it is.
     async fn accept_partly(&mut self, id: ConnectionId, update: Bytes, info: &UpdateInfo) {
-        match self.live.apply(&update) {
+        if let Err(error) = self.live.check_room(&update, info, self.context.max_bytes) {
+            self.refuse(id, Some(update), code::TOO_LARGE, &error.to_string()).await;
+            return;
+        }
+        match self.live.receive(&update, info) {
             Ok(applied) => self.applied(id, &update, &applied, info),
             Err(ApplyError::Unresolvable(Some((part, applied)))) => self.applied(id, &part, &applied, info),
             Err(ApplyError::Unresolvable(None)) => {}
-            Err(ApplyError::Malformed) => self.refuse(id, None, code::MALFORMED, "malformed update").await,
-            Err(ApplyError::Poisoned) => {
-                self.refuse(id, Some(update), code::MALFORMED, "malformed update").await;
-                self.fail("the document is loaded anew");
-            }
+            Err(error) => self.refuse_unusable(id, update, &error).await,
+        }
+    }
+
+    /// An update that the document library or our checks don't take.
+    async fn refuse_unusable(&mut self, id: ConnectionId, update: Bytes, error: &ApplyError) {
+        self.refuse(id, Some(update), code::MALFORMED, &error.to_string()).await;
+        if matches!(error, ApplyError::Poisoned) {
+            warn!(document.id = %self.id, "the document library failed on an update; loading anew");
+            self.fail("the document is loaded anew");
         }
     }
 
@@ -475,7 +477,8 @@ impl Actor {
             name: standing.name,
             color: standing.color,
         };
-        match self.awareness.apply(id, &identity, payload, self.context.clock.now_ms()) {
+        let author = |client| self.log.authors().owner(client);
+        match self.awareness.apply(id, &identity, payload, author, self.context.clock.now_ms()) {
             Ok(applied) => {
                 self.claim_ids(id);
                 if let Some(changed) = applied.broadcast {
@@ -535,6 +538,7 @@ impl Actor {
 
     /// Ends a connection whose message can't be taken, and keeps the bytes.
     async fn refuse(&mut self, id: ConnectionId, update: Option<Bytes>, code: u16, reason: &str) {
+        debug!(document.id = %self.id, code, reason, "a connection's message was refused");
         if let Some(update) = update {
             self.keep_draft(id, update, reason).await;
         }

@@ -58,7 +58,7 @@ impl Actor {
                 version: Version::of(&bytes),
                 shape: Shape::new(format, &text),
                 wanted: self.disk.wanted.clone(),
-                snapshot: self.log.is_long().then(|| self.live.encode_state()),
+                snapshot: self.snapshot_if_due(),
                 temp: None,
                 came_out: None,
                 was_known: true,
@@ -131,6 +131,20 @@ impl Actor {
             };
             JobDone::Wrote(work.await)
         }));
+    }
+
+    /// The state, if the log has grown so long that it is due to replace it.
+    fn snapshot_if_due(&mut self) -> Option<Bytes> {
+        if !self.log.is_long() {
+            return None;
+        }
+        let snapshot = self.live.encode_checked();
+        if snapshot.is_none() {
+            // A forged update that the look-ups did not tell; the rows in their order give the text as it is.
+            warn!(document.id = %self.id, "the state reads back differently; the log is kept whole");
+            self.log.was_cut();
+        }
+        snapshot
     }
 
     /// The file holds our text: take in what came out if it is not what we knew, then record it.
