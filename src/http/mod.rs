@@ -4,6 +4,7 @@ mod auth;
 mod branches;
 mod error;
 mod files;
+mod page;
 mod sessions;
 mod socket;
 mod state;
@@ -14,7 +15,6 @@ pub use state::{AppState, Site};
 
 use axum::Router;
 use axum::extract::State;
-use axum::response::Html;
 use axum::routing::{get, post};
 use tower_http::catch_panic::CatchPanicLayer;
 use tower_http::request_id::{MakeRequestUuid, PropagateRequestIdLayer, SetRequestIdLayer};
@@ -23,7 +23,7 @@ use tower_http::request_id::{MakeRequestUuid, PropagateRequestIdLayer, SetReques
 pub fn router(state: AppState) -> Router {
     let id = axum::http::HeaderName::from_static("x-request-id");
     Router::new()
-        .route("/", get(async || Html(include_str!("index.html"))))
+        .merge(page::routes())
         .route("/healthz", get(async || "ok"))
         .route("/readyz", get(ready))
         .route("/v1/branches", get(branches::list).post(branches::create))

@@ -1,4 +1,5 @@
 //! All integration tests, linked once.
 
+mod browser;
 mod clients;
 mod layers;
