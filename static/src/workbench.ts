@@ -63,7 +63,7 @@ export class Workbench {
         const tabs = this.tabs.value
         untracked(() => tabs.forEach((tab) => tab.weigh()))
       }),
-      effect(() => store(sessionStorage, this.key, JSON.stringify(this.tabs.value.map(({ path }) => path))))
+      this.rememberTabs()
     )
     void this.load('')
   }
@@ -102,13 +102,16 @@ export class Workbench {
     for (const tab of this.tabs.value) tab.introduce()
   }
 
-  private get key(): string { return `perch.tabs.${this.branch.id}` }
   get seat(): Seat { return this.seatNow }
 
-  /** The files that were open before the page was loaded anew. */
-  static lastTabs(branch: string): string[] {
-    const paths = stored<unknown>(sessionStorage, `perch.tabs.${branch}`)
-    return Array.isArray(paths) ? paths.filter((path) => typeof path === 'string').slice(0, MAX_TABS) : []
+  /** Opens the files that were open before the page was loaded anew, and keeps note from then on. */
+  private rememberTabs(): () => void {
+    const key = `perch.tabs.${this.branch.id}`
+    const paths = stored<unknown>(sessionStorage, key)
+    for (const path of Array.isArray(paths) ? paths : []) {
+      if (typeof path === 'string') this.open(path)
+    }
+    return effect(() => store(sessionStorage, key, JSON.stringify(this.tabs.value.map(({ path }) => path))))
   }
 
   open(path: string): void {

@@ -77,6 +77,10 @@ export class Stage {
     await this.#perch.ended
   }
 
+  signal(name) {
+    this.#perch.kill(name)
+  }
+
   /** A page in a context of its own: another person's browser. */
   async person(options = {}) {
     this.#browser ??= await chromium.launch({

@@ -61,7 +61,6 @@ export function BranchPage({ branch: id }: { branch: string }) {
     const enter = (current: Workbench): void => {
       made = current
       const wanted = route.value.path
-      for (const path of Workbench.lastTabs(id)) current.open(path)
       if (wanted !== null) current.open(wanted)
       const unfollow = effect(() => { replaceRoute({ branch: id, path: current.active.value }) })
       // A link to another file of this branch, pasted into the address.

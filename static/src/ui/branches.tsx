@@ -120,8 +120,13 @@ export function BranchList() {
   }
   useEffect(() => {
     document.title = 'perch'
-    void load(null)
-    return () => { isGone.current = true }
+    const look = (): void => void load(null)
+    look()
+    addEventListener('focus', look)
+    return () => {
+      isGone.current = true
+      removeEventListener('focus', look)
+    }
   }, [])
   const isWaiting = problem.value !== null || (branches.value?.some(({ state }) => state === 'creating') ?? false)
   const looks = useSignal(0)
