@@ -22,7 +22,8 @@ interface Presence {
   user?: { session?: unknown, name?: unknown, color?: unknown }
 }
 
-const NO_COLOR = '#64748b'
+/** Until perch has given one. */
+export const NO_COLOR = '#64748b'
 
 /** What perch says when a token is good no more; the page then takes a new seat. */
 const TOKEN_REFUSED = 'the token is not valid'

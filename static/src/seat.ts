@@ -4,7 +4,7 @@
 // host application) calls `keepSeat` with what it was given and goes to `#/b/{branch}`: nothing else asks for an API
 // token there.
 import { makeSession, Problem, type Grant } from './api'
-import { apiToken, signOut } from './access'
+import { apiToken } from './access'
 import { store, stored } from './stored'
 
 export interface Seat extends Grant {
@@ -53,22 +53,28 @@ export function keptSeat(branch: string): Seat | null {
   return seat !== null && Date.parse(seat.expires_at) > Date.now() ? seat : null
 }
 
-/** Takes the seat that was kept, or makes one with the API token. */
+/** Takes the seat that was kept, if it is still good for a while; makes one with the API token otherwise. */
 export async function takeSeat(branch: string, name: string): Promise<Seat> {
   const kept = keptSeat(branch)
   const token = apiToken.value
   const isFresh = kept !== null && Date.parse(kept.expires_at) > Date.now() + FRESH_FOR_MS
   if (kept !== null && (token === null || (isFresh && kept.name === name))) return kept
-  if (token === null) throw new Problem(401, 'unauthorized', 'This page has no token for the branch.')
   try {
-    const seat = { ...await makeSession(token, branch, sessionId(), name), branch, name }
-    keepSeat(seat)
-    return seat
+    return await makeSeat(branch, name)
   } catch (problem) {
-    const isRefused = problem instanceof Problem && problem.status === 401
-    if (isRefused && kept === null) signOut(true)
     // A token that is good no more does not end the work that a session token still allows.
-    if (isRefused && kept !== null) return kept
+    if (kept !== null) return kept
     throw problem
   }
+}
+
+/** Makes the session, or finds it again, with the API token. */
+export async function makeSeat(branch: string, name: string): Promise<Seat> {
+  const token = apiToken.value
+  if (token === null) {
+    throw new Problem(401, 'unauthorized', 'This page has no token to join the branch with. Ask for a new link.')
+  }
+  const seat = { ...await makeSession(token, branch, sessionId(), name), branch, name }
+  keepSeat(seat)
+  return seat
 }

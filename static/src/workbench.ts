@@ -4,7 +4,7 @@ import { computed, effect, signal, untracked } from '@preact/signals'
 import { folder, fileBytes, Problem, type Branch, type Entry } from './api'
 import { OpenDocument } from './document'
 import { Ledger } from './ledger'
-import { dropSeat, takeSeat, type Seat } from './seat'
+import { makeSeat, type Seat } from './seat'
 import { store, stored } from './stored'
 
 /** Files open at once; each is a document and an editor. */
@@ -34,19 +34,20 @@ export class Workbench {
     const url = new URL(new URL(seatNow.collab_url).pathname, location.href)
     url.protocol = location.protocol === 'https:' ? 'wss:' : 'ws:'
     this.socket = new HocuspocusProviderWebsocket({
-      url: url.href, WebSocketPolyfill: this.ledger.socket(), delay: 500, minDelay: 250, factor: 1.5, maxDelay: 5_000
+      url: url.href, WebSocketPolyfill: this.ledger.socket(), autoConnect: false,
+      delay: 500, minDelay: 250, factor: 1.5, maxDelay: 5_000
     })
     this.socket.on('status', ({ status }: { status: string }) => {
       this.isOnline.value = status === 'connected'
+      // perch closes a socket that names no document within 10 s: without one there is none.
+      if (status === 'disconnected' && this.tabs.value.length === 0) this.socket.disconnect()
     })
     this.socket.on('close', ({ event }: { event: CloseEvent }) => {
-      if (event.code !== SESSION_ENDED) return
+      if (event.code !== SESSION_ENDED || this.tabs.value.length === 0) return
       this.ended.value = event.reason
       this.socket.disconnect()
     })
-    const comeBack = (): void => {
-      if (this.ended.value === null && this.socket.status === 'disconnected') void this.socket.connect()
-    }
+    const comeBack = (): void => this.connect()
     const warn = (event: BeforeUnloadEvent): void => {
       if (this.isUnsaved) event.preventDefault()
     }
@@ -82,7 +83,8 @@ export class Workbench {
 
   /** Ends the bench, as soon as nothing would be lost by it. */
   leave(): void {
-    if (!this.isUnsaved) return this.destroy()
+    const isUnderWay = this.tabs.value.some((tab) => tab.isUnsaved && tab.standing.value !== 'ended')
+    if (!isUnderWay || this.ended.value !== null) return this.destroy()
     Workbench.left.set(this.branch.id, this)
     const stop = effect(() => {
       const isSettled = this.tabs.value.every((tab) => tab.standing.value !== 'saving' && tab.standing.value !== 'offline')
@@ -97,8 +99,7 @@ export class Workbench {
 
   /** Gives the session another name; perch tells the others. */
   async rename(name: string): Promise<void> {
-    dropSeat(this.branch.id)
-    this.seatNow = await takeSeat(this.branch.id, name)
+    this.seatNow = await makeSeat(this.branch.id, name)
     for (const tab of this.tabs.value) tab.introduce()
   }
 
@@ -114,6 +115,22 @@ export class Workbench {
     return effect(() => store(sessionStorage, key, JSON.stringify(this.tabs.value.map(({ path }) => path))))
   }
 
+  private connect(): void {
+    const isWanted = this.tabs.value.length > 0 && this.ended.value === null
+    if (isWanted && this.socket.status === 'disconnected') void this.socket.connect()
+  }
+
+  /** Goes on after the session was ended, with all that was typed meanwhile. */
+  async rejoin(): Promise<void> {
+    try {
+      this.seatNow = await makeSeat(this.branch.id, this.seatNow.name)
+      this.ended.value = null
+      this.connect()
+    } catch (problem) {
+      this.notice.value = problem instanceof Error ? problem.message : String(problem)
+    }
+  }
+
   open(path: string): void {
     if (!this.tabs.value.some((tab) => tab.path === path)) {
       if (this.tabs.value.length >= MAX_TABS) {
@@ -121,6 +138,7 @@ export class Workbench {
         return
       }
       this.tabs.value = [...this.tabs.value, this.opened(path)]
+      this.connect()
     }
     this.active.value = path
   }
@@ -150,9 +168,8 @@ export class Workbench {
   /** Takes a new seat when the token has run out; for all files at once. */
   private renew(): Promise<boolean> {
     this.renewal ??= (async () => {
-      dropSeat(this.branch.id)
       try {
-        this.seatNow = await takeSeat(this.branch.id, this.seatNow.name)
+        this.seatNow = await makeSeat(this.branch.id, this.seatNow.name)
         return true
       } catch {
         return false

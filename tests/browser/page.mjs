@@ -255,9 +255,25 @@ const scenarios = {
     assert.equal(await shown(guest), 'read me\nnow I write\n', 'a reader undoes nothing')
     await stage.api('DELETE', `/${id}/sessions/guest`)
     await guest.getByText('perch ended your session here').waitFor()
-    stage.allowed = /status of 401/
     await guest.getByRole('button', { name: 'Join again' }).click()
-    await guest.getByRole('heading', { name: 'Open perch by its link' }).waitFor()
+    await guest.getByText('Ask for a new link').waitFor()
+    assert.equal(await shown(guest), 'read me\nnow I write\n')
+
+    // With an API token joining again is one click, and what was typed meanwhile is kept.
+    const ann = await stage.person()
+    await enter(ann, stage.link, 'reading', 'Ann')
+    await openFile(ann, 'a.txt')
+    await standing(ann, 'saved')
+    const { sessions } = await stage.api('GET', `/${id}/sessions`)
+    await stage.api('DELETE', `/${id}/sessions/${sessions.find(({ name }) => name === 'Ann').id}`)
+    await ann.getByText('perch ended your session here').waitFor()
+    await typeLine(ann, 'typed outside')
+    await standing(ann, 'offline')
+    await picture(ann, 'session-ended')
+    await ann.getByRole('button', { name: 'Join again' }).click()
+    await standing(ann, 'saved')
+    await eventually('on disk', () =>
+      fs.readFileSync(path.join(stage.workspace(id), 'a.txt'), 'utf8') === 'read me\nnow I write\ntyped outside\n')
   },
 
   /** Signing in, branches in all states, and what is said when something is wrong. */
@@ -265,6 +281,8 @@ const scenarios = {
     const stage = new Stage(binary)
     await stage.start()
     const ann = await stage.person()
+    let sockets = 0
+    ann.on('websocket', () => { sockets += 1 })
     await ann.goto(stage.url)
     await ann.getByText('perch prints a link when it starts').waitFor()
     await picture(ann, 'sign-in')
@@ -305,6 +323,7 @@ const scenarios = {
     await ann.keyboard.press('Enter')
     await ann.getByRole('heading', { name: 'Open a file' }).waitFor()
     await picture(ann, 'empty-branch')
+    assert.equal(sockets, 0, 'without an open file there is no socket, which perch would close')
 
     // What the server says with the page.
     const index = await fetch(stage.url)

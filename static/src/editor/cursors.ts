@@ -7,6 +7,7 @@ import { Annotation, RangeSet, type Extension, type Range } from '@codemirror/st
 import { Decoration, EditorView, ViewPlugin, WidgetType, type DecorationSet, type ViewUpdate } from '@codemirror/view'
 import type { Awareness } from 'y-protocols/awareness'
 import * as Y from 'yjs'
+import { NO_COLOR } from '../document'
 
 interface Cursor { anchor: unknown, head: unknown }
 interface Presence { user?: { name?: unknown, color?: unknown }, cursor?: Cursor | null }
@@ -100,7 +101,7 @@ class Cursors {
       const head = position(cursor.head, this.text)
       // Beyond the end: the text that it points into is on its way to the view.
       if (anchor === null || head === null || Math.max(anchor, head) > length) continue
-      const color = typeof user?.color === 'string' && COLOR.test(user.color) ? user.color : '#64748b'
+      const color = typeof user?.color === 'string' && COLOR.test(user.color) ? user.color : NO_COLOR
       const name = typeof user?.name === 'string' ? user.name : 'someone'
       if (anchor !== head) {
         const mark = Decoration.mark({ class: 'cm-other-selection', attributes: { style: `--who: ${color}` } })

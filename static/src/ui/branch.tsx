@@ -48,7 +48,6 @@ export function BranchPage({ branch: id }: { branch: string }) {
   const branch = useSignal<Branch | null>(null)
   const bench = useSignal<Workbench | null>(null)
   const problem = useSignal<string | null>(null)
-  const looks = useSignal(0)
   const given = name.value
 
   useEffect(() => {
@@ -116,7 +115,7 @@ export function BranchPage({ branch: id }: { branch: string }) {
       bench.value = null
       made?.leave()
     }
-  }, [given, looks.value])
+  }, [given])
 
   const rename = (to: string): void => {
     keepDisplayName(to)
@@ -130,12 +129,7 @@ export function BranchPage({ branch: id }: { branch: string }) {
     <>
       {bench.value !== null
         ? (
-          <Editing bench={bench.value} onRename={apiToken.value === null ? null : () => { isNaming.value = true }}
-            onRejoin={() => {
-              dropSeat(id)
-              bench.value?.destroy()
-              looks.value += 1
-            }} />
+          <Editing bench={bench.value} onRename={apiToken.value === null ? null : () => { isNaming.value = true }} />
           )
         : (
           <>

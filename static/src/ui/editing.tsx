@@ -1,6 +1,6 @@
 // The workbench on screen: files at the left, open files in tabs, who is here and whether all is saved at the top.
 import { useSignal } from '@preact/signals'
-import type { OpenDocument, Person, Standing } from '../document'
+import { NO_COLOR, type OpenDocument, type Person, type Standing } from '../document'
 import type { Workbench } from '../workbench'
 import { File } from './file'
 import { Dialog, Failure, Icon, Mark } from './parts'
@@ -137,15 +137,15 @@ function NewFile({ bench, onClose }: { bench: Workbench, onClose: () => void }) 
 }
 
 /** What concerns the whole branch and should be read. */
-function Notices({ bench, onRejoin }: { bench: Workbench, onRejoin: () => void }) {
+function Notices({ bench }: { bench: Workbench }) {
   const ended = bench.ended.value
   const file = bench.document.value
   return (
     <div class="notices" aria-live="polite">
       {ended !== null && (
         <p class="notice notice-bad">
-          perch ended your session here{ended !== '' && `: ${ended}`}. Nothing you type now reaches the others.
-          <button onClick={onRejoin}>Join again</button>
+          perch ended your session here{ended !== '' && `: ${ended}`}. What you type is kept in this page only.
+          <button onClick={() => void bench.rejoin()}>Join again</button>
         </p>
       )}
       {ended === null && file?.standing.value === 'offline' && (
@@ -164,13 +164,12 @@ function Notices({ bench, onRejoin }: { bench: Workbench, onRejoin: () => void }
   )
 }
 
-export function Editing({ bench, onRename, onRejoin }: {
-  bench: Workbench
-  onRename: (() => void) | null
-  onRejoin: () => void
-}) {
+export function Editing({ bench, onRename }: { bench: Workbench, onRename: (() => void) | null }) {
   const isNew = useSignal(false)
   const file = bench.document.value
+  const here = file?.people.value ?? []
+  const { id, name } = bench.seat
+  const people = here.length > 0 ? here : [{ session: id, name, color: NO_COLOR, isSelf: true }]
   return (
     <div class="bench" data-online={bench.isOnline.value}>
       <header class="top">
@@ -179,9 +178,9 @@ export function Editing({ bench, onRename, onRejoin }: {
         <h1>{bench.branch.name}</h1>
         <span class="grow" />
         {file !== null && <SavedMark file={file} />}
-        {file !== null && <People people={file.people.value} onRename={onRename} />}
+        <People people={people} onRename={onRename} />
       </header>
-      <Notices bench={bench} onRejoin={onRejoin} />
+      <Notices bench={bench} />
       <div class="split">
         <Tree bench={bench} onNew={() => { isNew.value = true }} />
         <main class="work">

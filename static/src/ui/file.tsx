@@ -20,7 +20,8 @@ function hand(blob: Blob, name: string): void {
 function Ended({ bench, file }: { bench: Workbench, file: OpenDocument }) {
   const problem = useSignal<string | null>(null)
   const name = file.path.slice(file.path.lastIndexOf('/') + 1)
-  const reason = file.reason.value
+  // perch's words are for programs too; the page has a button for what they advise.
+  const reason = file.reason.value.replace('; use the file API for it', '').replaceAll('`', '')
   const load = async (): Promise<void> => {
     problem.value = null
     try {
@@ -41,8 +42,14 @@ function Ended({ bench, file }: { bench: Workbench, file: OpenDocument }) {
         {file.isHere.value && (
           <button onClick={() => hand(new Blob([file.text.toString()], { type: 'text/plain' }), name)}>Save my text</button>
         )}
-        {!file.isHere.value && <button onClick={() => void load()}>Download the file</button>}
-        <button class="primary" onClick={() => bench.reopen(file.path)}>Open it again</button>
+        {file.isHere.value
+          ? <button class="primary" onClick={() => bench.reopen(file.path)}>Open it again</button>
+          : (
+            <>
+              <button onClick={() => bench.reopen(file.path)}>Try again</button>
+              <button class="primary" onClick={() => void load()}>Download the file</button>
+            </>
+            )}
       </p>
     </div>
   )
