@@ -40,7 +40,7 @@ fn main() -> io::Result<()> {
         }
     };
     let files = if missing.is_some() { Vec::new() } else { files(&ui)? };
-    fs::write(out.join("page_files.rs"), listing(&ui, &files, missing.as_deref()))
+    fs::write(out.join("page_files.rs"), listing(&ui, &files, missing.as_deref())?)
 }
 
 /// Why there is no page.
@@ -136,15 +136,18 @@ fn files(ui: &Path) -> io::Result<Vec<String>> {
 }
 
 /// Rust text: an array of `page::File`, and why it is empty.
-fn listing(ui: &Path, files: &[String], missing: Option<&str>) -> String {
+fn listing(ui: &Path, files: &[String], missing: Option<&str>) -> io::Result<String> {
+    let include = |path: PathBuf| {
+        let path = path.to_str().ok_or_else(|| io::Error::other("the build folder's name is not UTF-8"))?;
+        Ok::<_, io::Error>(format!("include_bytes!({path:?})"))
+    };
     let mut text = format!("const MISSING: Option<&str> = {missing:?};\nconst FILES: &[File] = &[\n");
     for file in files {
-        let plain = ui.join(file);
+        let plain = include(ui.join(file))?;
         let gzip = ui.join(format!("{file}.gz"));
-        let gzip = if gzip.is_file() { format!("Some(include_bytes!({gzip:?}))") } else { "None".into() };
-        let _ =
-            writeln!(text, "    File {{ path: {file:?}, plain: include_bytes!({plain:?}), gzip: {gzip} }},");
+        let gzip = if gzip.is_file() { format!("Some({})", include(gzip)?) } else { "None".into() };
+        let _ = writeln!(text, "    File {{ path: {file:?}, plain: {plain}, gzip: {gzip} }},");
     }
     text.push_str("];\n");
-    text
+    Ok(text)
 }

@@ -45,10 +45,10 @@ const iconName = `assets/favicon-${createHash('sha256').update(icon).digest('hex
 fs.writeFileSync(path.join(out, iconName), icon)
 
 const head = [
-  `<link rel="icon" type="image/svg+xml" href="/${iconName}">`,
-  `<link rel="stylesheet" href="/${link(styles)}">`,
-  ...[...first].filter((name) => name !== entry).map((name) => `<link rel="modulepreload" href="/${link(name)}">`),
-  `<script type="module" src="/${link(entry)}"></script>`
+  `<link rel="icon" type="image/svg+xml" href="${iconName}">`,
+  `<link rel="stylesheet" href="${link(styles)}">`,
+  ...[...first].filter((name) => name !== entry).map((name) => `<link rel="modulepreload" href="${link(name)}">`),
+  `<script type="module" src="${link(entry)}"></script>`
 ]
 const index = fs.readFileSync('index.html', 'utf8').replace('<!-- built -->', () => head.join('\n'))
 fs.writeFileSync(path.join(out, 'index.html'), index)

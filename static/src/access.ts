@@ -18,8 +18,10 @@ export function signIn(token: string): void {
   tokenWasRefused.value = false
 }
 
+/** Forgets the token; where that is a person's wish and not perch's, the sessions of this tab as well. */
 export function signOut(refused = false): void {
-  store(sessionStorage, KEY, null)
+  if (refused) store(sessionStorage, KEY, null)
+  else sessionStorage.clear()
   apiToken.value = null
   tokenWasRefused.value = refused
 }

@@ -38,7 +38,8 @@ async function request(token: string, method: string, route: string, body?: unkn
   if (body !== undefined) headers['content-type'] = 'application/json'
   let answer: Response
   try {
-    answer = await fetch(`/v1/branches${route}`, {
+    // Relative: behind a proxy perch may have a folder of its own.
+    answer = await fetch(`v1/branches${route}`, {
       method, headers, credentials: 'omit', body: body === undefined ? undefined : JSON.stringify(body)
     })
   } catch {

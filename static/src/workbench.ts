@@ -180,6 +180,26 @@ export class Workbench {
     return this.renewal
   }
 
+  /** Asks perch with the seat's token, once more with a new seat if that has run out. */
+  private async ask<T>(question: (token: string) => Promise<T>): Promise<T> {
+    try {
+      return await question(this.seatNow.token)
+    } catch (problem) {
+      const hasRunOut = problem instanceof Problem && problem.status === 401 && this.ended.value === null
+      if (hasRunOut && await this.renew()) return question(this.seatNow.token)
+      throw problem
+    }
+  }
+
+  private list(path: string): Promise<Entry[]> {
+    return this.ask((token) => folder(token, this.branch.id, path))
+  }
+
+  /** A file's bytes as they are on disk. */
+  bytes(path: string): Promise<Blob> {
+    return this.ask((token) => fileBytes(token, this.branch.id, path))
+  }
+
   private set(path: string, to: Folder): void {
     this.folders.value = new Map(this.folders.value).set(path, to)
   }
@@ -187,7 +207,7 @@ export class Workbench {
   async load(path: string): Promise<void> {
     if (this.folders.value.get(path)?.state !== 'here') this.set(path, { state: 'loading' })
     try {
-      const entries = await folder(this.seatNow.token, this.branch.id, path)
+      const entries = await this.list(path)
       const rank = ({ kind }: Entry): number => kind === 'folder' ? 0 : 1
       entries.sort((a, b) => rank(a) - rank(b) || a.path.localeCompare(b.path, undefined, { numeric: true }))
       this.set(path, { state: 'here', entries })
@@ -222,7 +242,7 @@ export class Workbench {
   /** Follows a link: a folder is shown, all else is opened as a file. */
   async follow(path: string): Promise<void> {
     try {
-      await folder(this.seatNow.token, this.branch.id, path)
+      await this.list(path)
       this.toggle(path)
     } catch {
       this.open(path)
@@ -232,7 +252,7 @@ export class Workbench {
   /** Shows a new file in the tree as soon as it is on disk. */
   async reveal(path: string): Promise<void> {
     try {
-      await fileBytes(this.seatNow.token, this.branch.id, path)
+      await this.bytes(path)
       const parts = path.split('/').slice(0, -1)
       const parents = parts.map((_, n) => parts.slice(0, n + 1).join('/'))
       this.expanded.value = new Set([...this.expanded.value, ...parents])

@@ -114,7 +114,8 @@ export class Stage {
 
   async end() {
     await this.#browser?.close()
-    this.#perch?.kill('SIGTERM')
+    // Ends one that a scenario has stopped, too.
+    this.#perch?.kill('SIGKILL')
     await this.#perch?.ended
     fs.rmSync(this.temp, { recursive: true, force: true })
   }

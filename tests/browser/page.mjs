@@ -68,6 +68,9 @@ const scenarios = {
     await ann.locator('.cm-other-selection').first().waitFor()
     await picture(ann, 'together-light')
     await picture(bob, 'together-dark')
+    await ann.setViewportSize({ width: 1024, height: 700 })
+    await picture(ann, 'together-1024')
+    assert.ok(await ann.evaluate(() => document.documentElement.scrollWidth <= innerWidth), 'nothing is cut off at 1024 px')
 
     // Undo takes back own edits only.
     await editor(ann).press('Control+z')
@@ -325,6 +328,12 @@ const scenarios = {
     await picture(ann, 'empty-branch')
     assert.equal(sockets, 0, 'without an open file there is no socket, which perch would close')
 
+    // Signing out leaves nothing behind in the tab.
+    await ann.getByRole('link', { name: 'All branches' }).click()
+    await ann.getByRole('button', { name: 'Sign out' }).click()
+    await ann.getByRole('heading', { name: 'Open perch by its link' }).waitFor()
+    assert.equal(await ann.evaluate(() => sessionStorage.length), 0)
+
     // What the server says with the page.
     const index = await fetch(stage.url)
     assert.equal(index.status, 200)
@@ -334,7 +343,7 @@ const scenarios = {
     }
     assert.equal(index.headers.get('cache-control'), 'no-cache')
     assert.equal(index.headers.get('referrer-policy'), 'no-referrer')
-    const script = /src="(\/assets\/[^"]+)"/.exec(await index.text())[1]
+    const script = `/${/src="(assets\/[^"]+)"/.exec(await index.text())[1]}`
     const asset = await fetch(stage.url + script, { headers: { 'accept-encoding': 'gzip' } })
     assert.equal(asset.headers.get('content-encoding'), 'gzip')
     assert.ok(asset.headers.get('cache-control').includes('immutable'))

@@ -1,7 +1,6 @@
 // One open file: the editor, or the reason why there is none.
 import { useSignal } from '@preact/signals'
 import { useEffect, useRef } from 'preact/hooks'
-import { fileBytes } from '../api'
 import type { OpenDocument } from '../document'
 import { Editor } from '../editor/view'
 import type { Workbench } from '../workbench'
@@ -25,7 +24,7 @@ function Ended({ bench, file }: { bench: Workbench, file: OpenDocument }) {
   const load = async (): Promise<void> => {
     problem.value = null
     try {
-      hand(await fileBytes(bench.seat.token, bench.branch.id, file.path), name)
+      hand(await bench.bytes(file.path), name)
     } catch (error) {
       problem.value = message(error)
     }
