@@ -9,7 +9,8 @@ import { gzipSync } from 'node:zlib'
 /** What a browser loads before the page works may not grow past this. */
 const FIRST_LOAD_GZ = 250 * 1024
 
-const out = path.resolve(process.argv[2] ?? 'dist')
+if (process.argv[2] === undefined) throw new Error('usage: node build.mjs FOLDER')
+const out = path.resolve(process.argv[2])
 fs.rmSync(out, { recursive: true, force: true })
 const { metafile } = await build({
   entryPoints: ['src/main.tsx'],

@@ -10,6 +10,8 @@ import { store, stored } from './stored'
 /** Files open at once; each is a document and an editor. */
 export const MAX_TABS = 50
 const SESSION_ENDED = 4403
+/** How often the folders on screen are looked at again. */
+const LOOK_EVERY_MS = 10_000
 
 export type Folder = { state: 'loading' } | { state: 'here', entries: Entry[] } | { state: 'failed', why: string }
 
@@ -55,7 +57,10 @@ export class Workbench {
     addEventListener('online', comeBack)
     addEventListener('beforeunload', warn)
     addEventListener('focus', look)
+    // Files that others make; to be told of them instead is for the event stream.
+    const timer = setInterval(() => { if (document.visibilityState === 'visible') look() }, LOOK_EVERY_MS)
     this.endings.push(
+      () => clearInterval(timer),
       () => removeEventListener('online', comeBack),
       () => removeEventListener('beforeunload', warn),
       () => removeEventListener('focus', look),
@@ -210,7 +215,9 @@ export class Workbench {
       const entries = await this.list(path)
       const rank = ({ kind }: Entry): number => kind === 'folder' ? 0 : 1
       entries.sort((a, b) => rank(a) - rank(b) || a.path.localeCompare(b.path, undefined, { numeric: true }))
-      this.set(path, { state: 'here', entries })
+      const known = this.folders.value.get(path)
+      const isNews = known?.state !== 'here' || JSON.stringify(known.entries) !== JSON.stringify(entries)
+      if (isNews) this.set(path, { state: 'here', entries })
     } catch (problem) {
       // What was seen last is better than nothing while perch is away.
       if (problem instanceof Problem && problem.status === 0 && this.folders.value.get(path)?.state === 'here') return

@@ -279,6 +279,39 @@ const scenarios = {
       fs.readFileSync(path.join(stage.workspace(id), 'a.txt'), 'utf8') === 'read me\nnow I write\ntyped outside\n')
   },
 
+  /** Two people of one colour: each caret has its own person's name, also after both have moved. */
+  async carets() {
+    const stage = new Stage(binary)
+    await stage.start()
+    const { id } = await stage.api('POST', '', { name: 'carets' })
+    const seat = async (session, name) => {
+      const grant = await stage.api('POST', `/${id}/sessions`, { id: session, permission: 'write', name })
+      const page = await stage.person()
+      const kept = JSON.stringify({ ...grant, branch: id, name })
+      await page.addInitScript(([key, value]) => sessionStorage.setItem(key, value), [`perch.seat.${id}`, kept])
+      await page.goto(`${stage.url}/#/b/${id}/a.txt`)
+      await editor(page).waitFor()
+      return page
+    }
+    // perch gives these two ids the same colour.
+    const ann = await seat('a', 'Ann')
+    const ida = await seat('i', 'Ida')
+    const watcher = await seat('w', 'Watcher')
+    await editor(ann).pressSequentially('one\ntwo\nthree')
+    const whoIsWhere = () => editor(watcher).evaluate((content) => [...content.querySelectorAll('.cm-line')].map((line) =>
+      [...line.querySelectorAll('.cm-other-name')].map(({ textContent }) => textContent).join()).join('|'))
+    const colours = () => watcher.locator('.cm-other-caret').evaluateAll((carets) =>
+      carets.map((caret) => caret.style.getPropertyValue('--who')))
+    await editor(ann).press('Control+Home')
+    await editor(ida).press('Control+End')
+    await eventually('each at an end', async () => await whoIsWhere() === 'Ann||Ida')
+    const [first, second] = await colours()
+    assert.equal(first, second, 'the two have one colour, or this shows nothing')
+    await editor(ann).press('Control+End')
+    await editor(ida).press('Control+Home')
+    await eventually('each at the other end', async () => await whoIsWhere() === 'Ida||Ann')
+  },
+
   /** Signing in, branches in all states, and what is said when something is wrong. */
   async branches() {
     const stage = new Stage(binary)

@@ -2,7 +2,7 @@
 import { useSignal } from '@preact/signals'
 import { NO_COLOR, type OpenDocument, type Person, type Standing } from '../document'
 import type { Workbench } from '../workbench'
-import { File } from './file'
+import { File, panelId } from './file'
 import { Dialog, Failure, Icon, Mark } from './parts'
 import { Tree } from './tree'
 
@@ -91,7 +91,7 @@ function Tabs({ bench }: { bench: Workbench }) {
         const standing = file.standing.value
         return (
           <div class={isActive ? 'tab tab-active' : 'tab'} role="presentation" key={file.path}>
-            <button role="tab" aria-selected={isActive} aria-controls={`file-${file.path}`} tabIndex={isActive ? 0 : -1}
+            <button role="tab" aria-selected={isActive} aria-controls={panelId(file.path)} tabIndex={isActive ? 0 : -1}
               title={file.path} onClick={() => { bench.active.value = file.path }} onKeyDown={(event) => onKeyDown(event, at)}>
               <span class={`tab-dot saved-${standing}`} aria-hidden="true" />
               {file.path.slice(file.path.lastIndexOf('/') + 1)}

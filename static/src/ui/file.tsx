@@ -54,6 +54,9 @@ function Ended({ bench, file }: { bench: Workbench, file: OpenDocument }) {
   )
 }
 
+/** Ids hold no blanks, paths may. */
+export const panelId = (path: string): string => `file-${encodeURIComponent(path)}`
+
 export function File({ bench, file, isActive }: { bench: Workbench, file: OpenDocument, isActive: boolean }) {
   const place = useRef<HTMLDivElement>(null)
   const editor = useSignal<Editor | null>(null)
@@ -80,7 +83,7 @@ export function File({ bench, file, isActive }: { bench: Workbench, file: OpenDo
   }, [isSaved])
   const at = editor.value?.place.value
   return (
-    <section class="file" role="tabpanel" id={`file-${file.path}`} aria-label={file.path} hidden={!isActive} data-file={file.path}>
+    <section class="file" role="tabpanel" id={panelId(file.path)} aria-label={file.path} hidden={!isActive} data-file={file.path}>
       {file.standing.value === 'ended' && file.reason.value !== '' && <Ended bench={bench} file={file} />}
       {!isHere && file.standing.value !== 'ended' && <Waiting>Opening {file.path}…</Waiting>}
       <div class="editor" ref={place} hidden={!isHere} />
