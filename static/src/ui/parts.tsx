@@ -1,17 +1,10 @@
 // Small parts that several screens use.
 import type { ComponentChildren } from 'preact'
 import { useEffect, useRef } from 'preact/hooks'
+import icon from '../../favicon.svg'
 
 export function Mark() {
-  return (
-    <svg class="mark" viewBox="0 0 32 32" aria-hidden="true">
-      <rect width="32" height="32" rx="8" fill="#0f766e" />
-      <path d="M5 22.5h22" stroke="#99f6e4" stroke-width="2.5" stroke-linecap="round" />
-      <path d="M9 20.5c0-6 3.2-10.5 8.6-10.5 2.7 0 4.4 1.6 4.4 4.1 0 4-3.6 6.4-8.2 6.4z" fill="#fff" />
-      <path d="M21.6 12.2 26 13.4l-4.1 1.9z" fill="#fcd34d" />
-      <circle cx="18.6" cy="13.2" r="1.2" fill="#0f766e" />
-    </svg>
-  )
+  return <img class="mark" src={icon} alt="" />
 }
 
 const ICONS = {
