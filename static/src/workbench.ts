@@ -235,6 +235,7 @@ export class Workbench {
 
   /** Loads all folders that are shown again. */
   async refresh(): Promise<void> {
+    if (this.ended.value !== null) return
     await Promise.all([...this.expanded.value].map((path) => this.load(path)))
   }
 

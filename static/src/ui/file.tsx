@@ -19,8 +19,9 @@ function hand(blob: Blob, name: string): void {
 function Ended({ bench, file }: { bench: Workbench, file: OpenDocument }) {
   const problem = useSignal<string | null>(null)
   const name = file.path.slice(file.path.lastIndexOf('/') + 1)
-  // perch's words are for programs too; the page has a button for what they advise.
-  const reason = file.reason.value.replace('; use the file API for it', '').replaceAll('`', '')
+  // perch's words are for programs too; the page has a button for what they advise. A name keeps its case.
+  const words = file.reason.value.replace('; use the file API for it', '').replaceAll('`', '')
+  const reason = words.startsWith(file.path) ? words : words.charAt(0).toUpperCase() + words.slice(1)
   const load = async (): Promise<void> => {
     problem.value = null
     try {
@@ -33,7 +34,7 @@ function Ended({ bench, file }: { bench: Workbench, file: OpenDocument }) {
     <div class={file.isHere.value ? 'ended' : 'ended ended-whole'} role="alert">
       <div>
         <strong>{file.isHere.value ? 'This file is not shared any more' : 'This file can’t be edited here'}</strong>
-        <p>{reason.charAt(0).toUpperCase() + reason.slice(1)}.</p>
+        <p>{reason}.</p>
         {file.isHere.value && <p>The text below is what you had. It is kept in this tab and can’t be changed.</p>}
         {problem.value !== null && <p>{problem.value}</p>}
       </div>
