@@ -219,8 +219,9 @@ export class Workbench {
       const isNews = known?.state !== 'here' || JSON.stringify(known.entries) !== JSON.stringify(entries)
       if (isNews) this.set(path, { state: 'here', entries })
     } catch (problem) {
-      // What was seen last is better than nothing while perch is away.
-      if (problem instanceof Problem && problem.status === 0 && this.folders.value.get(path)?.state === 'here') return
+      // What was seen last is better than nothing while perch is away or the session has ended.
+      const isAway = problem instanceof Problem && (problem.status === 0 || problem.status === 401)
+      if (isAway && this.folders.value.get(path)?.state === 'here') return
       if (problem instanceof Problem && problem.status === 404 && path !== '') return this.forget(path)
       this.set(path, { state: 'failed', why: problem instanceof Error ? problem.message : String(problem) })
     }
