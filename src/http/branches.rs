@@ -4,47 +4,91 @@ use super::auth::{Api, Caller};
 use super::{ApiError, AppState};
 use crate::base::BranchId;
 use crate::branch::{NewBranch, Source};
-use crate::store::{Branch, BranchFilter};
+use crate::store::{Branch, BranchFilter, BranchState};
 use axum::Json;
 use axum::extract::rejection::JsonRejection;
 use axum::extract::{Path, Query, State};
 use axum::http::StatusCode;
-use serde::Deserialize;
-use serde_json::{Value, json};
+use serde::{Deserialize, Serialize};
+use utoipa::{IntoParams, ToSchema};
+use utoipa_axum::router::OpenApiRouter;
+use utoipa_axum::routes;
 
-#[derive(Debug, Deserialize)]
+pub(super) fn routes() -> OpenApiRouter<AppState> {
+    OpenApiRouter::new().routes(routes!(list, create)).routes(routes!(one))
+}
+
+/// Where a branch was, or is to be, cloned from.
+#[derive(Debug, Serialize, Deserialize, ToSchema)]
 pub(super) struct Git {
+    /// `https://…`, or a path beneath a folder given by `--allow-local-git`. No user info.
     url: String,
+    /// Branch or tag; the remote's default without it.
     #[serde(rename = "ref")]
     reference: Option<String>,
 }
 
-#[derive(Debug, Deserialize)]
-pub(super) struct Create {
+/// A branch to be made.
+#[derive(Debug, Deserialize, ToSchema)]
+pub(super) struct CreateBranch {
+    /// 1 to 200 bytes without control characters.
     name: String,
+    /// Without it the branch starts empty.
     git: Option<Git>,
 }
 
-#[derive(Debug, Deserialize)]
+#[derive(Debug, Deserialize, IntoParams)]
+#[into_params(parameter_in = Query)]
 pub(super) struct Listing {
+    /// Part of the name, in any case.
     name: Option<String>,
+    /// One of the tags.
     tag: Option<String>,
+    /// The `next` of the page before.
     after: Option<BranchId>,
+    /// 1 to 200; 50 without it.
     limit: Option<i64>,
 }
 
-fn shown(branch: &Branch) -> Value {
-    json!({
-        "id": branch.id,
-        "name": branch.name,
-        "description": branch.description,
-        "tags": branch.tags,
-        "state": branch.state,
-        "error": branch.error,
-        "git": branch.git_url.as_ref().map(|url| json!({ "url": url, "ref": branch.git_ref })),
-        "created_at_ms": branch.created_at_ms,
-        "updated_at_ms": branch.updated_at_ms,
-    })
+/// A branch.
+#[derive(Debug, Serialize, ToSchema)]
+pub(super) struct BranchView {
+    id: BranchId,
+    name: String,
+    description: String,
+    tags: Vec<String>,
+    state: BranchState,
+    /// Why it failed.
+    error: Option<String>,
+    git: Option<Git>,
+    /// Milliseconds since 1970 UTC.
+    created_at_ms: i64,
+    /// Milliseconds since 1970 UTC.
+    updated_at_ms: i64,
+}
+
+impl From<Branch> for BranchView {
+    fn from(branch: Branch) -> Self {
+        Self {
+            id: branch.id,
+            name: branch.name,
+            description: branch.description,
+            tags: branch.tags,
+            state: branch.state,
+            error: branch.error,
+            git: branch.git_url.map(|url| Git { url, reference: branch.git_ref }),
+            created_at_ms: branch.created_at_ms,
+            updated_at_ms: branch.updated_at_ms,
+        }
+    }
+}
+
+/// One page of branches, newest first.
+#[derive(Debug, Serialize, ToSchema)]
+pub(super) struct BranchPage {
+    branches: Vec<BranchView>,
+    /// `after` of the next page; absent on the last.
+    next: Option<BranchId>,
 }
 
 pub(super) fn branch_id(text: &str) -> Result<BranchId, ApiError> {
@@ -55,11 +99,14 @@ pub(super) fn body<T>(body: Result<Json<T>, JsonRejection>) -> Result<T, ApiErro
     body.map(|Json(value)| value).map_err(|error| ApiError::bad_request(error.body_text()))
 }
 
-pub(super) async fn create(
+/// Make a branch. Returns at once; `state` tells when its files are there.
+#[utoipa::path(post, path = "/v1/branches", tag = "branches", request_body = CreateBranch,
+    responses((status = CREATED, body = BranchView)))]
+async fn create(
     State(state): State<AppState>,
     _: Api,
-    request: Result<Json<Create>, JsonRejection>,
-) -> Result<(StatusCode, Json<Value>), ApiError> {
+    request: Result<Json<CreateBranch>, JsonRejection>,
+) -> Result<(StatusCode, Json<BranchView>), ApiError> {
     let request = body(request)?;
     if request.name.is_empty() || request.name.len() > 200 || request.name.contains(char::is_control) {
         return Err(ApiError::bad_request("a branch's name has 1 to 200 bytes without control characters"));
@@ -69,14 +116,17 @@ pub(super) async fn create(
         Some(git) => Source::Git { url: git.url, reference: git.reference },
     };
     let branch = state.branches.create(NewBranch { name: request.name, source }).await?;
-    Ok((StatusCode::CREATED, Json(shown(&branch))))
+    Ok((StatusCode::CREATED, Json(branch.into())))
 }
 
-pub(super) async fn list(
+/// List branches, newest first.
+#[utoipa::path(get, path = "/v1/branches", tag = "branches", params(Listing),
+    responses((status = OK, body = BranchPage)))]
+async fn list(
     State(state): State<AppState>,
     _: Api,
     Query(listing): Query<Listing>,
-) -> Result<Json<Value>, ApiError> {
+) -> Result<Json<BranchPage>, ApiError> {
     let limit = listing.limit.unwrap_or(50).clamp(1, 200);
     let after = match listing.after {
         None => None,
@@ -90,16 +140,19 @@ pub(super) async fn list(
     let branches = state.store.branches(&filter).await?;
     let is_full = i64::try_from(branches.len()).is_ok_and(|count| count == limit);
     let next = branches.last().filter(|_| is_full).map(|branch| branch.id.clone());
-    Ok(Json(json!({ "branches": branches.iter().map(shown).collect::<Vec<_>>(), "next": next })))
+    Ok(Json(BranchPage { branches: branches.into_iter().map(Into::into).collect(), next }))
 }
 
-pub(super) async fn one(
+/// Look at a branch.
+#[utoipa::path(get, path = "/v1/branches/{branch}", tag = "branches", params(("branch" = String, Path)),
+    responses((status = OK, body = BranchView)))]
+async fn one(
     State(state): State<AppState>,
     caller: Caller,
     Path(branch): Path<String>,
-) -> Result<Json<Value>, ApiError> {
+) -> Result<Json<BranchView>, ApiError> {
     let branch = branch_id(&branch)?;
     caller.on(&branch)?;
     let branch = state.store.branch(&branch).await?;
-    branch.map(|branch| Json(shown(&branch))).ok_or_else(|| ApiError::not_found("there is no such branch"))
+    branch.map(|branch| Json(branch.into())).ok_or_else(|| ApiError::not_found("there is no such branch"))
 }

@@ -4,24 +4,49 @@ use super::auth::Caller;
 use super::branches::branch_id;
 use super::{ApiError, AppState};
 use crate::branch::Version;
-use crate::workspace::RelPath;
+use crate::workspace::{Kind, RelPath};
 use axum::Json;
 use axum::body::Bytes;
-use axum::extract::{Path, Query, State};
+use axum::extract::{DefaultBodyLimit, Path, Query, State};
 use axum::http::{HeaderMap, StatusCode, header};
 use axum::response::{IntoResponse, Response};
-use serde::Deserialize;
-use serde_json::{Value, json};
+use serde::{Deserialize, Serialize};
+use utoipa::{IntoParams, ToSchema};
+use utoipa_axum::router::OpenApiRouter;
+use utoipa_axum::routes;
 
 /// Bytes of one file in a request.
-pub(super) const MAX_BODY: usize = 64 * 1024 * 1024;
+const MAX_BODY: usize = 64 * 1024 * 1024;
 
-#[derive(Debug, Deserialize)]
+pub(super) fn routes() -> OpenApiRouter<AppState> {
+    let files =
+        OpenApiRouter::new().routes(routes!(read, write, delete)).layer(DefaultBodyLimit::max(MAX_BODY));
+    OpenApiRouter::new().routes(routes!(tree)).merge(files)
+}
+
+#[derive(Debug, Deserialize, IntoParams)]
+#[into_params(parameter_in = Query)]
 pub(super) struct Folder {
+    /// The workspace itself without it.
     path: Option<String>,
 }
 
-fn rel_path(text: &str) -> Result<RelPath, ApiError> {
+/// One name in a folder.
+#[derive(Debug, Serialize, ToSchema)]
+pub(super) struct EntryView {
+    /// From the workspace's root.
+    path: String,
+    kind: Kind,
+    len_bytes: u64,
+}
+
+/// A folder, by name.
+#[derive(Debug, Serialize, ToSchema)]
+pub(super) struct Tree {
+    entries: Vec<EntryView>,
+}
+
+pub(super) fn rel_path(text: &str) -> Result<RelPath, ApiError> {
     text.parse().map_err(|error: crate::workspace::PathError| {
         ApiError::new(StatusCode::BAD_REQUEST, "path_refused", error.to_string())
     })
@@ -31,12 +56,15 @@ fn etag(version: Version) -> String {
     format!("\"{version}\"")
 }
 
-pub(super) async fn tree(
+/// List a folder.
+#[utoipa::path(get, path = "/v1/branches/{branch}/tree", tag = "files",
+    params(("branch" = String, Path), Folder), responses((status = OK, body = Tree)))]
+async fn tree(
     State(state): State<AppState>,
     caller: Caller,
     Path(branch): Path<String>,
     Query(folder): Query<Folder>,
-) -> Result<Json<Value>, ApiError> {
+) -> Result<Json<Tree>, ApiError> {
     let branch = branch_id(&branch)?;
     caller.on(&branch)?;
     let hub = state.branches.hub(&branch).await?;
@@ -47,14 +75,18 @@ pub(super) async fn tree(
         .await
         .map_err(|error| ApiError::bad_request(error.to_string()))?
         .ok_or_else(|| ApiError::not_found("there is no such folder"))?;
-    let entries: Vec<_> = entries
-        .iter()
-        .map(|entry| json!({ "path": entry.path, "kind": entry.kind, "len_bytes": entry.len_bytes }))
+    let entries = entries
+        .into_iter()
+        .map(|entry| EntryView { path: entry.path, kind: entry.kind, len_bytes: entry.len_bytes })
         .collect();
-    Ok(Json(json!({ "entries": entries })))
+    Ok(Json(Tree { entries }))
 }
 
-pub(super) async fn read(
+/// Read a file's bytes as editors and shells see them now.
+#[utoipa::path(get, path = "/v1/branches/{branch}/files/{*path}", tag = "files",
+    params(("branch" = String, Path), ("path" = String, Path)),
+    responses((status = OK, description = "the bytes, with `ETag`", content_type = "application/octet-stream")))]
+async fn read(
     State(state): State<AppState>,
     caller: Caller,
     Path((branch, path)): Path<(String, String)>,
@@ -72,7 +104,13 @@ pub(super) async fn read(
     Ok((headers, content.bytes).into_response())
 }
 
-pub(super) async fn write(
+/// Write a file. `If-Match` names the version the bytes were made from; what others did since is merged.
+#[utoipa::path(put, path = "/v1/branches/{branch}/files/{*path}", tag = "files",
+    params(("branch" = String, Path), ("path" = String, Path)),
+    request_body(content = Vec<u8>, content_type = "application/octet-stream"),
+    responses((status = OK, description = "written; `ETag`"), (status = CREATED, description = "new; `ETag`"),
+        (status = PRECONDITION_FAILED, description = "`version_unknown`; `ETag` is the present version")))]
+async fn write(
     State(state): State<AppState>,
     caller: Caller,
     Path((branch, path)): Path<(String, String)>,
@@ -96,7 +134,10 @@ pub(super) async fn write(
     Ok((status, [(header::ETAG, etag(content.version))]).into_response())
 }
 
-pub(super) async fn delete(
+/// Delete a file; its document closes for all.
+#[utoipa::path(delete, path = "/v1/branches/{branch}/files/{*path}", tag = "files",
+    params(("branch" = String, Path), ("path" = String, Path)), responses((status = NO_CONTENT)))]
+async fn delete(
     State(state): State<AppState>,
     caller: Caller,
     Path((branch, path)): Path<(String, String)>,

@@ -4,46 +4,64 @@ mod auth;
 mod branches;
 mod error;
 mod files;
+mod moves;
 mod page;
 mod sessions;
 mod socket;
 mod state;
+mod to_the_end;
 
 pub use auth::token_hash;
 pub use error::ApiError;
 pub use state::{AppState, Site};
 
-use axum::Router;
 use axum::extract::State;
-use axum::routing::{get, post};
+use axum::routing::get;
+use axum::{Json, Router};
+use std::sync::Arc;
 use tower_http::catch_panic::CatchPanicLayer;
 use tower_http::request_id::{MakeRequestUuid, PropagateRequestIdLayer, SetRequestIdLayer};
+use utoipa::openapi::security::{Http, HttpAuthScheme, SecurityScheme};
+use utoipa::{Modify, OpenApi};
+use utoipa_axum::router::OpenApiRouter;
+
+/// The parts of the OpenAPI document that no handler knows.
+#[derive(OpenApi)]
+#[openapi(
+    info(title = "perch", description = "A self-hosted backend for editing code together. \
+        Errors are problem+json (RFC 9457) with a stable `code`."),
+    security(("token" = [])),
+    modifiers(&BearerToken)
+)]
+struct Description;
+
+struct BearerToken;
+
+impl Modify for BearerToken {
+    fn modify(&self, document: &mut utoipa::openapi::OpenApi) {
+        let scheme = SecurityScheme::Http(Http::new(HttpAuthScheme::Bearer));
+        document.components.get_or_insert_default().add_security_scheme("token", scheme);
+    }
+}
 
 /// All routes.
 pub fn router(state: AppState) -> Router {
     let id = axum::http::HeaderName::from_static("x-request-id");
-    Router::new()
+    let (documented, description) = OpenApiRouter::with_openapi(Description::openapi())
+        .merge(branches::routes())
+        .merge(sessions::routes())
+        .merge(files::routes())
+        .merge(moves::routes())
+        .split_for_parts();
+    let description = Arc::new(description);
+    documented
+        .merge(socket::routes())
         .merge(page::routes())
         .route("/healthz", get(async || "ok"))
         .route("/readyz", get(ready))
-        .route("/v1/branches", get(branches::list).post(branches::create))
-        .route("/v1/branches/{branch}", get(branches::one))
-        .route("/v1/branches/{branch}/sessions", post(sessions::create).get(sessions::list))
-        .route(
-            "/v1/branches/{branch}/sessions/{session}",
-            axum::routing::delete(sessions::end).patch(sessions::change),
-        )
-        .route("/v1/branches/{branch}/tree", get(files::tree))
-        .route(
-            "/v1/branches/{branch}/files/{*path}",
-            get(files::read)
-                .put(files::write)
-                .delete(files::delete)
-                .layer(axum::extract::DefaultBodyLimit::max(files::MAX_BODY)),
-        )
-        .route("/v1/branches/{branch}/docs/{*path}", get(socket::docs))
-        .route("/v1/branches/{branch}/collab", get(socket::collab))
+        .route("/v1/openapi.json", get(async move || Json(Arc::clone(&description))))
         .fallback(async || ApiError::not_found("there is no such route"))
+        .layer(axum::middleware::from_fn_with_state(state.clone(), to_the_end::to_the_end))
         .layer(CatchPanicLayer::new())
         .layer(PropagateRequestIdLayer::new(id.clone()))
         .layer(SetRequestIdLayer::new(id, MakeRequestUuid))

@@ -11,27 +11,89 @@ use axum::extract::rejection::JsonRejection;
 use axum::extract::{Path, State};
 use axum::http::{HeaderMap, StatusCode, header};
 use secrecy::ExposeSecret;
-use serde::Deserialize;
-use serde_json::{Value, json};
+use serde::{Deserialize, Serialize};
 use time::OffsetDateTime;
 use time::format_description::well_known::Rfc3339;
+use utoipa::ToSchema;
+use utoipa_axum::router::OpenApiRouter;
+use utoipa_axum::routes;
 
 /// Seconds that a token is good for.
 const TTL: i64 = 12 * 3_600;
 const TTL_BOUNDS: (i64, i64) = (1, 30 * 24 * 3_600);
 
-#[derive(Debug, Deserialize)]
-pub(super) struct Create {
+pub(super) fn routes() -> OpenApiRouter<AppState> {
+    OpenApiRouter::new().routes(routes!(list, create)).routes(routes!(change, end))
+}
+
+/// A session to be made, or found again by its id.
+#[derive(Debug, Deserialize, ToSchema)]
+pub(super) struct CreateSession {
+    /// 1 to 64 of `A-Z a-z 0-9 . _ -`, the first a letter or digit; made up without it.
     id: Option<SessionId>,
+    /// The right of the token.
     permission: Permission,
+    /// Shown to others; 1 to 200 bytes.
     name: Option<String>,
+    /// For commits; 1 to 200 bytes.
     email: Option<String>,
+    /// Seconds that the token is good for, 1 to 2,592,000; 12 hours without it.
     ttl: Option<i64>,
 }
 
-#[derive(Debug, Deserialize)]
-pub(super) struct Change {
+/// What of a session is to change.
+#[derive(Debug, Deserialize, ToSchema)]
+pub(super) struct ChangeSession {
     permission: Permission,
+}
+
+/// What a page needs to take its seat.
+#[derive(Serialize, ToSchema)]
+pub(super) struct Seat {
+    id: SessionId,
+    permission: Permission,
+    /// Signed session token. It outlives a restart; ending the session ends it.
+    token: String,
+    /// RFC 3339.
+    expires_at: String,
+    /// y-websocket's server URL; the room is the file's path, the token goes into `params`.
+    docs_url: String,
+    /// Hocuspocus' URL; the document's name is the file's path.
+    collab_url: String,
+}
+
+/// A session.
+#[derive(Debug, Serialize, ToSchema)]
+pub(super) struct SessionView {
+    id: SessionId,
+    permission: Permission,
+    name: Option<String>,
+    email: Option<String>,
+    /// `#rrggbb`.
+    color: String,
+    /// Milliseconds since 1970 UTC.
+    created_at_ms: i64,
+    ended_at_ms: Option<i64>,
+}
+
+impl From<SessionRow> for SessionView {
+    fn from(row: SessionRow) -> Self {
+        Self {
+            id: row.id,
+            permission: row.permission,
+            name: row.name,
+            email: row.email,
+            color: row.color,
+            created_at_ms: row.created_at_ms,
+            ended_at_ms: row.ended_at_ms,
+        }
+    }
+}
+
+/// A branch's sessions, oldest first, at most 1,000.
+#[derive(Debug, Serialize, ToSchema)]
+pub(super) struct Sessions {
+    sessions: Vec<SessionView>,
 }
 
 fn check_label(label: Option<&String>, what: &str) -> Result<(), ApiError> {
@@ -46,13 +108,16 @@ fn check_label(label: Option<&String>, what: &str) -> Result<(), ApiError> {
     Ok(())
 }
 
-pub(super) async fn create(
+/// Make a session, or find it again.
+#[utoipa::path(post, path = "/v1/branches/{branch}/sessions", tag = "sessions",
+    params(("branch" = String, Path)), request_body = CreateSession, responses((status = OK, body = Seat)))]
+async fn create(
     State(state): State<AppState>,
     _: Api,
     Path(branch): Path<String>,
     headers: HeaderMap,
-    request: Result<Json<Create>, JsonRejection>,
-) -> Result<Json<Value>, ApiError> {
+    request: Result<Json<CreateSession>, JsonRejection>,
+) -> Result<Json<Seat>, ApiError> {
     let branch = branch_id(&branch)?;
     let request = body(request)?;
     check_label(request.name.as_ref(), "name")?;
@@ -87,14 +152,14 @@ pub(super) async fn create(
         .and_then(|at| at.format(&Rfc3339).ok())
         .ok_or_else(|| ApiError::bad_request("`ttl` leads past the end of the calendar"))?;
     let socket = socket_base(&state, &headers, &branch)?;
-    Ok(Json(json!({
-        "id": row.id,
-        "permission": claims.permission,
-        "token": token.expose_secret(),
-        "expires_at": expires_at,
-        "docs_url": format!("{socket}/docs"),
-        "collab_url": format!("{socket}/collab"),
-    })))
+    Ok(Json(Seat {
+        id: row.id,
+        permission: claims.permission,
+        token: token.expose_secret().to_owned(),
+        expires_at,
+        docs_url: format!("{socket}/docs"),
+        collab_url: format!("{socket}/collab"),
+    }))
 }
 
 fn socket_base(state: &AppState, headers: &HeaderMap, branch: &BranchId) -> Result<String, ApiError> {
@@ -109,26 +174,17 @@ fn socket_base(state: &AppState, headers: &HeaderMap, branch: &BranchId) -> Resu
     Ok(format!("{base}/v1/branches/{branch}"))
 }
 
-fn shown(row: &SessionRow) -> Value {
-    json!({
-        "id": row.id,
-        "permission": row.permission,
-        "name": row.name,
-        "email": row.email,
-        "color": row.color,
-        "created_at_ms": row.created_at_ms,
-        "ended_at_ms": row.ended_at_ms,
-    })
-}
-
-pub(super) async fn list(
+/// List a branch's sessions.
+#[utoipa::path(get, path = "/v1/branches/{branch}/sessions", tag = "sessions",
+    params(("branch" = String, Path)), responses((status = OK, body = Sessions)))]
+async fn list(
     State(state): State<AppState>,
     _: Api,
     Path(branch): Path<String>,
-) -> Result<Json<Value>, ApiError> {
+) -> Result<Json<Sessions>, ApiError> {
     let branch = branch_id(&branch)?;
     let rows = state.store.sessions(&branch).await?;
-    Ok(Json(json!({ "sessions": rows.iter().map(shown).collect::<Vec<_>>() })))
+    Ok(Json(Sessions { sessions: rows.into_iter().map(Into::into).collect() }))
 }
 
 async fn set(
@@ -146,21 +202,28 @@ async fn set(
     Ok(row)
 }
 
-pub(super) async fn change(
+/// Change a session's right, felt at once on its open sockets.
+#[utoipa::path(patch, path = "/v1/branches/{branch}/sessions/{session}", tag = "sessions",
+    params(("branch" = String, Path), ("session" = String, Path)), request_body = ChangeSession,
+    responses((status = OK, body = SessionView)))]
+async fn change(
     State(state): State<AppState>,
     _: Api,
     Path((branch, session)): Path<(String, String)>,
-    request: Result<Json<Change>, JsonRejection>,
-) -> Result<Json<Value>, ApiError> {
+    request: Result<Json<ChangeSession>, JsonRejection>,
+) -> Result<Json<SessionView>, ApiError> {
     let permission = body(request)?.permission;
     let now_ms = state.clock.now_ms();
     let row =
         set(&state, &branch, &session, |row| SessionRow { permission, updated_at_ms: now_ms, ..row.clone() })
             .await?;
-    Ok(Json(shown(&row)))
+    Ok(Json(row.into()))
 }
 
-pub(super) async fn end(
+/// End a session: its sockets are cut, its tokens refused.
+#[utoipa::path(delete, path = "/v1/branches/{branch}/sessions/{session}", tag = "sessions",
+    params(("branch" = String, Path), ("session" = String, Path)), responses((status = NO_CONTENT)))]
+async fn end(
     State(state): State<AppState>,
     _: Api,
     Path((branch, session)): Path<(String, String)>,

@@ -9,11 +9,13 @@ use crate::branch::{Channel, ConnectionId, DocError, Document, Hub, Incoming, Jo
 use crate::crdt::frame::{self, Message as Sync};
 use crate::crdt::hocuspocus::{self, Body, Frame};
 use crate::crdt::state_vector;
+use axum::Router;
 use axum::body::Bytes;
 use axum::extract::ws::{CloseFrame, Message, WebSocket, WebSocketUpgrade};
 use axum::extract::{Path, Query, State};
 use axum::http::{HeaderMap, header};
 use axum::response::Response;
+use axum::routing::get;
 use futures_util::stream::{SplitSink, SplitStream};
 use futures_util::{SinkExt, StreamExt};
 use parking_lot::Mutex;
@@ -82,7 +84,13 @@ impl Line {
     }
 }
 
-pub(super) async fn docs(
+pub(super) fn routes() -> Router<AppState> {
+    Router::new()
+        .route("/v1/branches/{branch}/docs/{*path}", get(docs))
+        .route("/v1/branches/{branch}/collab", get(collab))
+}
+
+async fn docs(
     State(state): State<AppState>,
     Path((branch, path)): Path<(String, String)>,
     Query(params): Query<Params>,
@@ -297,7 +305,7 @@ async fn talk_y(
     }
 }
 
-pub(super) async fn collab(
+async fn collab(
     State(state): State<AppState>,
     Path(branch): Path<String>,
     headers: HeaderMap,

@@ -1,4 +1,4 @@
-//! Unmodified npm clients against the real binary, on both databases; the scenarios are in `tests/clients/story.mjs`.
+//! Unmodified npm clients against the real binary, on both databases; the scenarios are in `tests/clients/scenarios/`.
 
 use std::path::{Path, PathBuf};
 use std::process::Command;
@@ -48,4 +48,4 @@ macro_rules! scenarios {
     };
 }
 
-scenarios!(everyone, faults, durable, readers, files, random);
+scenarios!(everyone, faults, durable, readers, files, random, moves, h9, move_faults);

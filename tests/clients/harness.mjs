@@ -1,0 +1,138 @@
+// What scenarios share: the real binary, its API, unmodified clients of each protocol, and the check at rest.
+import { HocuspocusProvider, HocuspocusProviderWebsocket } from '@hocuspocus/provider'
+import assert from 'node:assert/strict'
+import { spawn } from 'node:child_process'
+import fs from 'node:fs'
+import net from 'node:net'
+import os from 'node:os'
+import path from 'node:path'
+import WebSocket from 'ws'
+import { WebsocketProvider } from 'y-websocket'
+import * as Y from 'yjs'
+
+const binary = process.argv[2]
+export const owner = 'owner-token-of-the-tests'
+export const temp = fs.mkdtempSync(path.join(os.tmpdir(), 'perch-story-'))
+export const data = path.join(temp, 'data')
+export const clients = []
+/** The running server's process, with `ended`: a promise of its exit. */
+export let perch = null
+
+export const sleep = (ms) => new Promise((resolve) => setTimeout(resolve, ms))
+export async function eventually(what, check, within = Number(process.env.PERCH_PATIENCE ?? 30_000)) {
+  const end = Date.now() + within
+  let last
+  for (;;) {
+    try {
+      const value = await check()
+      if (value) return value
+    } catch (error) {
+      last = error
+    }
+    if (Date.now() > end) throw new Error(`never: ${what}${last ? `: ${last.message}` : ''}`)
+    await sleep(25)
+  }
+}
+const freePort = () => new Promise((resolve) => {
+  const server = net.createServer().listen(0, '127.0.0.1', () => {
+    const { port } = server.address()
+    server.close(() => resolve(port))
+  })
+})
+export const port = await freePort()
+export const url = `http://127.0.0.1:${port}`
+
+export async function start(extra = {}) {
+  const env = { ...process.env, PERCH_OWNER_TOKEN: owner, PERCH_DATA: data, PERCH_LISTEN: `127.0.0.1:${port}`, ...extra }
+  perch = spawn(binary, ['serve', '--allow-local-git', temp], { env, stdio: ['ignore', 'inherit', 'inherit'] })
+  perch.ended = new Promise((resolve) => perch.on('exit', (code, signal) => resolve({ code, signal })))
+  await eventually('ready', async () => (await fetch(`${url}/readyz`)).status === 200, 15_000)
+}
+export async function crash() {
+  perch.kill('SIGKILL')
+  await perch.ended
+}
+export async function api(method, route, body, headers = {}) {
+  const raw = body === undefined || typeof body === 'string' || body instanceof Uint8Array
+  const type = raw ? {} : { 'content-type': 'application/json' }
+  return fetch(url + route, {
+    method,
+    headers: { authorization: `Bearer ${owner}`, ...type, ...headers },
+    body: raw ? body : JSON.stringify(body)
+  })
+}
+export async function branch(request = { name: 'story' }) {
+  const answer = await api('POST', '/v1/branches', request)
+  assert.equal(answer.status, 201)
+  const { id } = await answer.json()
+  await eventually('branch ready', async () => {
+    const { state, error } = await (await api('GET', `/v1/branches/${id}`)).json()
+    assert.notEqual(state, 'failed', error)
+    return state === 'ready'
+  })
+  return { id, files: path.join(data, 'branches', id, 'workspace') }
+}
+export async function session(b, id, permission = 'write') {
+  const answer = await api('POST', `/v1/branches/${b.id}/sessions`, { id, permission, name: id.toUpperCase() })
+  assert.equal(answer.status, 200, await answer.clone().text())
+  return answer.json()
+}
+export const yClient = (s, file) => yAgain({ doc: new Y.Doc() }, s, file)
+/** The document of a client that left, on a new connection. */
+export function yAgain({ doc }, s, file) {
+  const provider = new WebsocketProvider(s.docs_url, file, doc, {
+    params: { token: s.token }, WebSocketPolyfill: WebSocket, disableBc: true
+  })
+  const client = { doc, provider, text: doc.getText('content'), synced: () => provider.synced, stop: () => provider.destroy() }
+  provider.on('closed', (event) => { client.closed = event })
+  clients.push(client)
+  return client
+}
+export function hClient(s, file, socket) {
+  const websocketProvider = socket ?? new HocuspocusProviderWebsocket({
+    url: s.collab_url, WebSocketPolyfill: WebSocket, delay: 100, minDelay: 50, maxDelay: 500
+  })
+  const doc = new Y.Doc()
+  const provider = new HocuspocusProvider({ websocketProvider, name: file, document: doc, token: s.token })
+  provider.attach()
+  const client = {
+    doc, provider, socket: websocketProvider, text: doc.getText('content'),
+    synced: () => provider.synced && provider.unsyncedChanges === 0,
+    stop: () => { provider.destroy(); websocketProvider.destroy() }
+  }
+  provider.on('authenticationFailed', ({ reason }) => { client.refused = reason })
+  clients.push(client)
+  return client
+}
+export const count = (text, token) => text.split(token).length - 1
+export async function atRest(file, editors, tokens) {
+  let texts
+  await eventually('all hold the same text', () => {
+    texts = [fs.readFileSync(file, 'utf8').replaceAll('\r\n', '\n'), ...editors.map((editor) => editor.text.toString())]
+    return texts.every((text) => text === texts[0]) && tokens.every((token) => count(texts[0], token) > 0)
+  }).catch((error) => { throw new Error(`${error.message}\n${texts.map((t) => JSON.stringify(t.slice(0, 2000))).join('\n')}`) })
+  for (const token of tokens) assert.equal(count(texts[0], token), 1, `${token} is there once`)
+  return texts[0]
+}
+let made = 0
+export const token = (who) => `<${who}${++made}>`
+/** Types a token as a line of its own, so that no other token is torn. */
+export function line(editor, who, tokens) {
+  const one = token(who)
+  const lines = editor.text.toString().split('\n')
+  const at = lines.slice(0, Math.floor(Math.random() * lines.length)).join('\n').length
+  editor.text.insert(at === 0 ? 0 : at + 1, `${one}\n`)
+  tokens.push(one)
+}
+
+/** Ends clients and server and removes what was written. */
+export async function cleanUp() {
+  for (const client of clients) {
+    try { client.stop() } catch { /* already stopped */ }
+  }
+  if (perch && perch.exitCode === null && perch.signalCode === null) {
+    perch.kill('SIGKILL')
+    await perch.ended
+  }
+  fs.rmSync(temp, { recursive: true, force: true })
+}

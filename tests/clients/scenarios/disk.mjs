@@ -1,0 +1,97 @@
+// The file as a peer, and the file API.
+import assert from 'node:assert/strict'
+import fs from 'node:fs'
+import path from 'node:path'
+import WebSocket from 'ws'
+import { WebsocketProvider } from 'y-websocket'
+import * as Y from 'yjs'
+import { api, atRest, branch, clients, count, crash, data, eventually, hClient, line, perch, session, start, token, yClient } from '../harness.mjs'
+
+/** H7, H11: the process dies at each durable step of a write-back. */
+export async function faults() {
+  for (const fault of ['staged', 'intent', 'exchanged', 'recorded']) {
+    await start({ PERCH_FAULT: fault })
+    const b = await branch()
+    const file = path.join(b.files, 'a.txt')
+    fs.writeFileSync(file, 'one\ntwo\n')
+    const ann = hClient(await session(b, 'ann'), 'a.txt')
+    await eventually('synced', () => ann.synced())
+    const tokens = ['one', 'two']
+    line(ann, 'ann', tokens)
+    const { signal } = await perch.ended
+    assert.equal(signal, 'SIGABRT', `dies at ${fault}`)
+    if (fault === 'exchanged') {
+      // Somebody changes the file before perch is back.
+      const one = token('disk')
+      tokens.push(one)
+      fs.appendFileSync(file, `${one}\n`)
+    }
+    await start()
+    await eventually('synced again', () => ann.synced())
+    line(ann, 'again', tokens)
+    await atRest(file, [ann], tokens)
+    const temps = path.join(data, 'branches', b.id, 'tmp')
+    await eventually(`${fault}: nothing is left over`, () => fs.readdirSync(temps).length === 0)
+    ann.stop()
+    await crash()
+  }
+}
+
+/** The file API merges (H10), keeps line ends, and a deleted file's document ends. */
+export async function files() {
+  await start()
+  const b = await branch()
+  const file = path.join(b.files, 'src/a.txt')
+  const route = `/v1/branches/${b.id}/files/src/a.txt`
+  assert.equal((await api('PUT', route, 'one\r\ntwo\r\nthree\r\n')).status, 201)
+  const read = await api('GET', route)
+  const etag = read.headers.get('etag')
+  const before = await read.text()
+  const ann = yClient(await session(b, 'ann'), 'src/a.txt')
+  await eventually('synced', () => ann.synced())
+  assert.equal(ann.text.toString(), 'one\ntwo\nthree\n')
+  ann.text.insert(0, 'typed meanwhile\n')
+  await eventually('on disk', () => count(fs.readFileSync(file, 'utf8'), 'typed meanwhile') === 1)
+  const agent = await api('PUT', route, before.replace('two', 'TWO'), { 'if-match': etag })
+  assert.equal(agent.status, 200)
+  await eventually('merged', () => ann.text.toString() === 'typed meanwhile\none\nTWO\nthree\n')
+  assert.equal(fs.readFileSync(file, 'utf8'), 'typed meanwhile\r\none\r\nTWO\r\nthree\r\n')
+  const unknown = await api('PUT', route, 'x', { 'if-match': `"${'0'.repeat(64)}"` })
+  assert.equal(unknown.status, 412)
+  assert.equal(unknown.headers.get('etag'), agent.headers.get('etag'))
+  ann.text.insert(0, 'with\rreturn ')
+  await eventually('normalised', () => ann.text.toString().startsWith('with\nreturn typed'))
+  await atRest(file, [ann], ['return typed'])
+  // Unlink and create, as editors save, is a change; a deletion that stays ends the document.
+  fs.unlinkSync(file)
+  fs.writeFileSync(file, 'born again\n')
+  await eventually('replaced', () => ann.text.toString() === 'born again\n')
+  fs.unlinkSync(file)
+  await eventually('closed', () => ann.closed?.code === 4404)
+  assert.equal((await api('GET', route)).status, 404)
+  const anew = yClient(await session(b, 'ann'), 'src/a.txt')
+  await eventually('a new generation', () => anew.synced())
+  assert.equal(anew.text.toString(), '')
+  assert.ok(!fs.existsSync(file), 'an unedited document leaves no file')
+  anew.text.insert(0, 'new\n')
+  await eventually('file', () => fs.existsSync(file) && fs.readFileSync(file, 'utf8') === 'new\n')
+  // Another history of the same file is refused, not merged.
+  const old = yClient(await session(b, 'ann'), 'src/a.txt')
+  old.stop()
+  Y.applyUpdate(old.doc, Y.encodeStateAsUpdate(ann.doc))
+  const stale = new WebsocketProvider((await session(b, 'ann')).docs_url, 'src/a.txt', ann.doc, {
+    params: { token: (await session(b, 'ann')).token }, WebSocketPolyfill: WebSocket, disableBc: true
+  })
+  clients.push({ stop: () => stale.destroy() })
+  let reset
+  stale.on('closed', (event) => { reset = event })
+  await eventually('reset', () => reset?.code === 4409)
+  assert.equal(anew.text.toString(), 'new\n')
+  await api('PUT', `/v1/branches/${b.id}/files/bin`, new Uint8Array([0xff, 0xfe, 0]))
+  const binary = yClient(await session(b, 'ann'), 'bin')
+  await eventually('no text', () => binary.closed?.code === 4415)
+  for (const bad of ['.git/config', 'a/../../x', '.GIT/hooks/x']) {
+    const answer = await api('PUT', `/v1/branches/${b.id}/files/${encodeURIComponent(bad)}`, 'x')
+    assert.equal(answer.status, 400, bad)
+  }
+}
