@@ -6,6 +6,8 @@ command -v git >/dev/null || missing+=(git)
 command -v node >/dev/null || missing+=(nodejs npm)
 command -v psql >/dev/null && ls /usr/lib/postgresql/*/bin/initdb >/dev/null 2>&1 || missing+=(postgresql)
 command -v python3 >/dev/null || missing+=(python3)
+command -v chromium >/dev/null || missing+=(chromium)
+[ -e /usr/share/fonts/truetype/dejavu/DejaVuSans.ttf ] || missing+=(fonts-dejavu-core)
 if [ ${#missing[@]} -gt 0 ]; then
   if [ "$(id -u)" = 0 ]; then
     apt-get update -q && DEBIAN_FRONTEND=noninteractive apt-get install -qy "${missing[@]}"
@@ -14,5 +16,7 @@ if [ ${#missing[@]} -gt 0 ]; then
     exit 1
   fi
 fi
-cd "$(dirname "$0")/clients"
-npm ci --no-audit --no-fund --ignore-scripts
+cd "$(dirname "$0")"
+for packages in clients browser ../static; do
+  (cd "$packages" && npm ci --no-audit --no-fund --ignore-scripts)
+done

@@ -5,6 +5,7 @@ mod branches;
 mod error;
 mod files;
 mod moves;
+mod page;
 mod sessions;
 mod socket;
 mod state;
@@ -15,7 +16,6 @@ pub use error::ApiError;
 pub use state::{AppState, Site};
 
 use axum::extract::State;
-use axum::response::Html;
 use axum::routing::get;
 use axum::{Json, Router};
 use std::sync::Arc;
@@ -56,7 +56,7 @@ pub fn router(state: AppState) -> Router {
     let description = Arc::new(description);
     documented
         .merge(socket::routes())
-        .route("/", get(async || Html(include_str!("index.html"))))
+        .merge(page::routes())
         .route("/healthz", get(async || "ok"))
         .route("/readyz", get(ready))
         .route("/v1/openapi.json", get(async move || Json(Arc::clone(&description))))

@@ -1,5 +1,6 @@
 //! All integration tests, linked once.
 
+mod browser;
 mod clients;
 mod corpus;
 mod differential;
