@@ -25,6 +25,10 @@ const WRITE_AT_LATEST: Duration = Duration::from_secs(2);
 pub(super) const QUIET: Duration = Duration::from_millis(100);
 /// An outside change is taken in at the latest after this long.
 pub(super) const QUIET_AT_LATEST: Duration = Duration::from_secs(2);
+/// The same while somebody has the file open for writing: half a file tears lines that people type into it.
+const UNFINISHED: Duration = Duration::from_secs(1);
+/// And this at the latest: a log that is written to all day is never done.
+const UNFINISHED_AT_LATEST: Duration = Duration::from_secs(5);
 /// A path must be absent this long to count as deleted: editors and git replace files by unlink and create (H9).
 /// Longer than a rename from outside takes to be followed (`branch::moves`).
 const ABSENT_SETTLE: Duration = Duration::from_millis(1_000);
@@ -370,7 +374,11 @@ impl Actor {
             Seen::Bytes(bytes) | Seen::Unfinished(bytes) => Some(heavy(bytes.len(), || Version::of(bytes))),
             Seen::Absent | Seen::TooLarge(_) | Seen::NotAFile => None,
         };
-        let settle = if matches!(seen, Seen::Absent) { ABSENT_SETTLE } else { QUIET };
+        let (settle, at_latest) = match seen {
+            Seen::Absent => (ABSENT_SETTLE, QUIET_AT_LATEST),
+            Seen::Unfinished(_) => (UNFINISHED, UNFINISHED_AT_LATEST),
+            _ => (QUIET, QUIET_AT_LATEST),
+        };
         let suspicion = self.disk.suspicion.get_or_insert(Suspicion {
             first: now,
             last_change: now,
@@ -394,8 +402,9 @@ impl Actor {
             self.disk.suspicion = None;
             self.take_in(seen).await;
         } else {
-            let at = (suspicion.last_change + settle).max(now + QUIET / 2);
-            suspicion.look_at = at.min(suspicion.first + QUIET_AT_LATEST);
+            let at = (suspicion.last_change + settle).min(suspicion.first + at_latest);
+            // A writer that closes the file is heard of; one that ends without a word is looked for.
+            suspicion.look_at = at.min(now + QUIET).max(now + QUIET / 4);
         }
     }
 
