@@ -71,11 +71,12 @@ async fn tree(
     let folder = folder.path.as_deref().filter(|path| !path.is_empty()).map(rel_path).transpose()?;
     let entries = hub
         .workspace()
-        .list(folder.as_ref())
+        .list(folder.as_ref(), &crate::workspace::Page::default())
         .await
         .map_err(|error| ApiError::bad_request(error.to_string()))?
         .ok_or_else(|| ApiError::not_found("there is no such folder"))?;
     let entries = entries
+        .entries
         .into_iter()
         .map(|entry| EntryView { path: entry.path, kind: entry.kind, len_bytes: entry.len_bytes })
         .collect();
