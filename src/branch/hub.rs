@@ -21,14 +21,14 @@ const EVENTS: usize = 4_096;
 /// The largest file that the file API reads or writes; it is held in memory whole.
 const MAX_FILE_BYTES: u64 = 64 * 1024 * 1024;
 
-type Slot = Arc<AsyncMutex<Option<Document>>>;
+pub(super) type Slot = Arc<AsyncMutex<Option<Document>>>;
 
 /// See the module's docs.
 #[derive(Debug)]
 pub struct Hub {
-    context: OpenContext,
+    pub(super) context: OpenContext,
     members: Members,
-    slots: Mutex<HashMap<RelPath, Slot>>,
+    pub(super) slots: Mutex<HashMap<RelPath, Slot>>,
     _watcher: Option<RecommendedWatcher>,
 }
 
@@ -124,7 +124,7 @@ impl Hub {
         &self.context.workspace
     }
 
-    fn slot(&self, path: &RelPath) -> Slot {
+    pub(super) fn slot(&self, path: &RelPath) -> Slot {
         let mut slots = self.slots.lock();
         // What nobody uses and holds nothing open goes, so that the map is bounded by what is open.
         if slots.len() > 1_024 {
@@ -164,12 +164,20 @@ impl Hub {
         Ok(document)
     }
 
-    async fn resolve(&self, path: &RelPath) -> Result<RelPath, DocError> {
-        self.context.workspace.resolve(path).await.map_err(|error| DocError::Path(error.to_string()))
+    pub(super) async fn resolve(&self, path: &RelPath) -> Result<RelPath, DocError> {
+        self.context.workspace.resolve(path).await.map_err(|error| match error {
+            FsError::Io { .. } => DocError::Disk(error.to_string()),
+            FsError::WrongKind { path } => DocError::NotAFile(path),
+            error => DocError::Path(error.to_string()),
+        })
     }
 
     /// The document of a path if it is open, or if it has a history that a write must go through.
-    async fn known(&self, held: &mut Option<Document>, path: &RelPath) -> Result<Option<Document>, DocError> {
+    pub(super) async fn known(
+        &self,
+        held: &mut Option<Document>,
+        path: &RelPath,
+    ) -> Result<Option<Document>, DocError> {
         let is_open = held.as_ref().is_some_and(|document| !document.is_closed());
         let has_history = is_open
             || self
@@ -267,12 +275,13 @@ impl Hub {
         Ok((content, is_new))
     }
 
-    /// Deletes a file; its document closes for all.
+    /// Deletes a file; its document closes for all. Of a link only the link goes.
     ///
     /// # Errors
-    /// [`DocError::NotFound`] when there is none.
+    /// [`DocError::NotFound`] when there is none; [`DocError::NotAFile`] for a folder.
     pub async fn delete(&self, path: &RelPath, _grant: &WriteGrant) -> Result<(), DocError> {
-        let path = self.resolve(path).await?;
+        let path = self.context.workspace.resolve_parent(path).await;
+        let path = path.map_err(|error| DocError::Path(error.to_string()))?;
         let slot = self.slot(&path);
         let mut held = slot.lock().await;
         if let Some(document) = self.known(&mut held, &path).await? {
@@ -280,12 +289,10 @@ impl Hub {
             *held = None;
         }
         match self.context.workspace.stat(&path).await {
-            Ok(Some(_)) => self
-                .context
-                .workspace
-                .remove_file(&path)
-                .await
-                .map_err(|error| DocError::Disk(error.to_string())),
+            Ok(Some(_)) => match self.context.workspace.remove_file(&path).await {
+                Err(FsError::WrongKind { path }) => Err(DocError::NotAFile(path)),
+                removed => removed.map_err(|error| DocError::Disk(error.to_string())),
+            },
             Ok(None) => Err(DocError::NotFound(path)),
             Err(error) => Err(DocError::Disk(error.to_string())),
         }

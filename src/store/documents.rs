@@ -212,6 +212,19 @@ impl Store {
         row.map(TryInto::try_into).transpose()
     }
 
+    /// The live documents of paths in a folder, at any depth.
+    pub async fn live_documents_in(
+        &self,
+        branch: &BranchId,
+        folder: &str,
+    ) -> Result<Vec<DocumentRow>, StoreError> {
+        let sql = "select * from document where branch_id = $1 and is_live
+            and substr(path, 1, length($2)) = $2 order by path";
+        let rows: Vec<Row> = on_db!(self, pool => sqlx::query_as(sql)
+            .bind(branch.as_str()).bind(format!("{folder}/")).fetch_all(pool).await)?;
+        rows.into_iter().map(TryInto::try_into).collect()
+    }
+
     /// Live documents whose log is ahead of their file, or whose write-back was interrupted.
     pub async fn needs_recovery(&self, branch: &BranchId) -> Result<Vec<DocumentRow>, StoreError> {
         let sql = "select * from document where branch_id = $1 and is_live and (intent is not null or exists

@@ -110,6 +110,9 @@ impl Workspace {
             return Err(FsError::Exists(to.clone()));
         }
         let stat = self.stat_now(from)?.ok_or_else(|| FsError::Absent(from.clone()))?;
+        if stat.kind == Kind::Other {
+            return Err(FsError::WrongKind { path: from.clone() });
+        }
         let made = temp_name(TempKind::Tree);
         let mut left = Left { entries: MAX_COPIED, bytes: MAX_COPIED_BYTES, what: from.to_string() };
         let mut fill = || -> Result<(), FsError> {
