@@ -12,11 +12,19 @@ pub struct ApiError {
     code: &'static str,
     detail: String,
     etag: Option<String>,
+    /// Members of the problem beside the usual ones.
+    more: serde_json::Map<String, serde_json::Value>,
 }
 
 impl ApiError {
     pub(super) fn new(status: StatusCode, code: &'static str, detail: impl Into<String>) -> Self {
-        Self { status, code, detail: detail.into(), etag: None }
+        Self { status, code, detail: detail.into(), etag: None, more: serde_json::Map::new() }
+    }
+
+    /// Adds a member to the problem, for programs.
+    pub(super) fn with(mut self, member: &str, value: impl Into<serde_json::Value>) -> Self {
+        self.more.insert(member.to_owned(), value.into());
+        self
     }
 
     pub(super) fn not_found(detail: impl Into<String>) -> Self {
@@ -44,13 +52,16 @@ impl ApiError {
 impl IntoResponse for ApiError {
     fn into_response(self) -> Response {
         let title = self.status.canonical_reason().unwrap_or("error");
-        let body = serde_json::json!({
+        let mut body = serde_json::json!({
             "type": "about:blank",
             "title": title,
             "status": self.status.as_u16(),
             "detail": self.detail,
             "code": self.code,
         });
+        if let Some(members) = body.as_object_mut() {
+            members.extend(self.more);
+        }
         let mut response =
             (self.status, [(header::CONTENT_TYPE, "application/problem+json")], body.to_string())
                 .into_response();

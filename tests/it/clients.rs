@@ -48,4 +48,17 @@ macro_rules! scenarios {
     };
 }
 
-scenarios!(everyone, faults, durable, readers, files, random);
+scenarios!(
+    everyone,
+    faults,
+    durable,
+    readers,
+    files,
+    random,
+    tree,
+    edits,
+    folders,
+    search,
+    file_rights,
+    file_links
+);
