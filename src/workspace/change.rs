@@ -315,7 +315,7 @@ mod tests {
         let (temp, root, files) = workspace();
         fs::create_dir(root.join("top")).unwrap();
         let mut at = OwnedFd::from(fs::File::open(root.join("top")).unwrap());
-        for _ in 0..1_500 {
+        for _ in 0..1_100 {
             let flags = OFlags::RDONLY | OFlags::DIRECTORY;
             for name in ["d", "side"] {
                 rustix::fs::mkdirat(&at, name, Mode::from_raw_mode(0o755)).unwrap();

@@ -208,7 +208,7 @@ export async function folders() {
   assert.equal(ann.text.toString(), 'typed just now\n')
   for (const [from, to, status, code] of [
     ['a', 'copy', 409, 'exists'], ['a', 'a/b/c', 400, 'copy_into_itself'], ['none', 'x', 404, 'not_found'],
-    ['a/b/kept.txt', 'a/b/kept.txt', 409, 'exists'], ['a', '.git/x', 400, 'path_refused'], ['a', 'a/b/kept.txt/x', 409, 'not_a_file']
+    ['a/b/kept.txt', 'a/b/kept.txt', 409, 'exists'], ['a', '.git/x', 400, 'path_refused'], ['a', 'copy/of a/b/kept.txt/x', 409, 'not_a_file']
   ]) {
     const refused = await it.json('POST', 'copy', { from, to })
     assert.deepEqual([refused.status, refused.code], [status, code], `${from} to ${to}`)
@@ -341,13 +341,14 @@ export async function file_links() {
   link('up', '../../..')
   link('loop', 'loop')
   const [git, out] = [snapshot(path.join(b.files, '.git')), snapshot(outside)]
+  const plain = decodeURIComponent
   const routes = (folder) => [
     ['GET', `tree?path=${folder}`], ['GET', `tree?path=${folder}/hooks`], ['GET', `stat/${folder}/config`], ['GET', `files/${folder}/config`],
     ['PUT', `files/${folder}/config`, 'evil'], ['PUT', `files/${folder}/new`, 'evil'], ['DELETE', `files/${folder}/config`],
     ['POST', `edit/${folder}/config`, { edits: [{ old: '[core]', new: 'evil' }] }],
     ['POST', `folders/${folder}/new`], ['DELETE', `folders/${folder}/hooks?recursive=true`], ['DELETE', `folders/${folder}?recursive=true`],
-    ['POST', 'copy', { from: folder, to: `got-${folder}` }], ['POST', 'copy', { from: `${folder}/config`, to: `got-${folder}` }],
-    ['POST', 'copy', { from: 'inside', to: `${folder}/copied` }], ['GET', `search?query=core&path=${folder}`]
+    ['POST', 'copy', { from: plain(folder), to: `got-${folder}` }], ['POST', 'copy', { from: plain(`${folder}/config`), to: `got-${folder}` }],
+    ['POST', 'copy', { from: 'inside', to: plain(`${folder}/copied`) }], ['GET', `search?query=core&path=${folder}`]
   ]
   for (const folder of ['git', 'git-too', 'out', 'up', 'loop', '.git', '.GIT', 'inside%5C.git', 'a%2F..%2F.git']) {
     for (const [method, route, body] of routes(folder)) {
