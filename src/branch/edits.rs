@@ -116,7 +116,7 @@ pub(super) fn make(text: &str, edits: &[TextEdit]) -> Result<Made, EditError> {
                 return Err(refused("`end` is before `start`"));
             }
             TextEdit::Place { start, end, .. } => match (at.get(start), at.get(end)) {
-                (Some(start), Some(end)) => vec![*start..*end],
+                (Some(start), Some(end)) => vec![(*start, *end)],
                 _ => {
                     return Err(refused(
                         "`start` or `end` is past the end of the text, or inside a character",
@@ -128,7 +128,7 @@ pub(super) fn make(text: &str, edits: &[TextEdit]) -> Result<Made, EditError> {
             return Err(refused("with it more than 100,000 places would change"));
         }
         len += found.len().saturating_mul(new[edit].len());
-        parts.extend(found.into_iter().map(|range| (range, edit)));
+        parts.extend(found.into_iter().map(|(start, end)| (start..end, edit)));
     }
     if len > MAX_BYTES {
         return Err(EditError::Refused {
@@ -168,7 +168,7 @@ fn bytes_at(text: &str, edits: &[TextEdit]) -> HashMap<u32, usize> {
         .collect();
     wanted.sort_unstable();
     let mut cursor = Cursor::new(text);
-    wanted.into_iter().filter_map(|units| Some((units, cursor.to_units(units)?))).collect()
+    wanted.into_iter().filter_map(|units| Some((units, cursor.at_units(units)?))).collect()
 }
 
 /// Goes through a text once, forwards.
@@ -194,12 +194,12 @@ impl<'a> Cursor<'a> {
     }
 
     /// The byte at an offset in UTF-16 units; `None` past the end and inside a character.
-    fn to_units(&mut self, units: u32) -> Option<usize> {
+    fn at_units(&mut self, units: u32) -> Option<usize> {
         while self.units < units && self.step() {}
         (self.units == units).then_some(self.byte)
     }
 
-    fn to_byte(&mut self, byte: usize) -> u32 {
+    fn at_byte(&mut self, byte: usize) -> u32 {
         while self.byte < byte && self.step() {}
         self.units
     }
@@ -210,7 +210,8 @@ fn plain(text: &str) -> String {
     text.replace("\r\n", "\n").replace('\r', "\n")
 }
 
-fn find(text: &str, edit: usize, old: &str, all: bool) -> Result<Vec<Range<usize>>, EditError> {
+/// Where the old text starts and ends.
+fn find(text: &str, edit: usize, old: &str, all: bool) -> Result<Vec<(usize, usize)>, EditError> {
     if old.is_empty() {
         return Err(EditError::Refused {
             edit,
@@ -218,7 +219,7 @@ fn find(text: &str, edit: usize, old: &str, all: bool) -> Result<Vec<Range<usize
         });
     }
     if all {
-        let found = text.match_indices(old).map(|(at, _)| at..at + old.len());
+        let found = text.match_indices(old).map(|(at, _)| (at, at + old.len()));
         let found: Vec<_> = found.take(MAX_PLACES + 1).collect();
         return if found.is_empty() { Err(not_found(text, edit, old)) } else { Ok(found) };
     }
@@ -241,7 +242,7 @@ fn find(text: &str, edit: usize, old: &str, all: bool) -> Result<Vec<Range<usize
     if count > 1 {
         return Err(EditError::Ambiguous { edit, old: start_of(old), count, lines });
     }
-    Ok(vec![at..at + old.len()])
+    Ok(vec![(at, at + old.len())])
 }
 
 fn not_found(text: &str, edit: usize, old: &str) -> EditError {
@@ -259,7 +260,7 @@ fn start_of(text: &str) -> String {
 }
 
 fn line_of(text: &str, at: usize) -> usize {
-    text.as_bytes()[..at].iter().filter(|byte| **byte == b'\n').count() + 1
+    text[..at].matches('\n').count() + 1
 }
 
 /// The lines (from 1, the last one included) in `now` that hold what was made, `now` being what others made of it
@@ -271,14 +272,14 @@ pub(super) fn lines_in(made: &Made, now: &str) -> Vec<(usize, usize)> {
     // Of the changes before the place: what they added, what they took away; the last may reach into it.
     let (mut grown, mut shrunk, mut last) = (0_u32, 0_u32, (0_u32, 0_u32));
     let mut moved = |byte: usize| {
-        let at = old.to_byte(byte);
+        let at = old.at_byte(byte);
         while let Some(edit) = since.next_if(|edit| edit.at < at) {
             grown += utf16_len(&edit.insert);
             shrunk += last.1;
             last = (edit.at, edit.delete);
         }
         let gone = shrunk + last.1.min(at.saturating_sub(last.0));
-        new.to_units((at + grown).saturating_sub(gone));
+        new.at_units((at + grown).saturating_sub(gone));
         (new.byte, new.line)
     };
     let mut lines: Vec<(usize, usize)> = Vec::new();
@@ -361,6 +362,8 @@ mod tests {
         assert_eq!(lines_in(&made, &made.text), [(2, 3), (6, 6)]);
         let now = made.text.replacen("1\n", "0\n1\nmore\n", 1);
         assert_eq!(lines_in(&made, &now), [(4, 5), (8, 8)]);
+        let now = made.text.replacen("1\n", "", 1);
+        assert_eq!(lines_in(&made, &now), [(1, 2), (5, 5)]);
         let gone = make("1\n2\n3\n", &[text("2\n", "")]).unwrap();
         assert_eq!(lines_in(&gone, &gone.text), [(2, 2)]);
         assert_eq!(lines_in(&made, ""), [(1, 1)]);

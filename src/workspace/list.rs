@@ -9,6 +9,7 @@ use super::tree::off_runtime;
 use super::{FsError, Kind, RelPath, Stat, Workspace};
 use rustix::fs::OFlags;
 use rustix::io::Errno;
+use std::time::{Duration, Instant};
 use tokio::sync::OwnedSemaphorePermit;
 
 /// Names in one folder; a larger one is refused, since order needs all of them at once.
@@ -17,6 +18,9 @@ const MAX_NAMES: usize = 200_000;
 const PAGE: usize = 1_000;
 /// The largest page.
 pub const MAX_PAGE: usize = 10_000;
+
+/// A page that takes longer ends early; there is a next one then.
+const PAGE_WITHIN: Duration = Duration::from_secs(3);
 
 /// Which part of a list is asked for.
 #[derive(Clone, Debug)]
@@ -68,6 +72,8 @@ pub(super) struct Start {
     pub(super) recursive: bool,
     /// Ignored files and folders too.
     pub(super) with_ignored: bool,
+    /// Whether anyone asks what is ignored.
+    pub(super) is_marked: bool,
     /// Parts of the path, from `folder`, that come before what is wanted.
     pub(super) after: Vec<String>,
 }
@@ -75,7 +81,7 @@ pub(super) struct Start {
 impl Start {
     /// All in a folder, at any depth.
     pub(super) fn folder(folder: Option<RelPath>) -> Self {
-        Self { folder, recursive: true, with_ignored: true, after: Vec::new() }
+        Self { folder, recursive: true, with_ignored: true, is_marked: false, after: Vec::new() }
     }
 }
 
@@ -105,7 +111,11 @@ impl<'a> Walk<'a> {
     /// # Errors
     /// [`FsError::Absent`] when there is no such folder.
     pub(super) fn new(files: &'a Workspace, mut start: Start) -> Result<Self, FsError> {
-        let (ignores, is_ignored) = Ignores::of(files, start.folder.as_ref());
+        let (ignores, is_ignored) = if start.is_marked {
+            Ignores::of(files, start.folder.as_ref())
+        } else {
+            (Ignores::default(), false)
+        };
         // Named outright, an ignored folder is walked.
         start.with_ignored |= is_ignored;
         let after = std::mem::take(&mut start.after);
@@ -138,7 +148,9 @@ impl<'a> Walk<'a> {
                 // A folder inside that can't be read, or went, is an entry without content.
                 match self::level(self.files, Some(real.clone()), after, ignored) {
                     Ok(level) => {
-                        self.ignores.enter(self.files, Some(&real));
+                        if self.start.is_marked {
+                            self.ignores.enter(self.files, Some(&real));
+                        }
                         self.levels.push(level);
                     }
                     Err(error @ FsError::TooMany { .. }) => return Err(error),
@@ -212,7 +224,8 @@ impl Workspace {
     /// [`FsError::TooMany`] past 200,000 names in one folder; [`FsError::Query`] when `after` is not in the folder.
     pub async fn list(&self, folder: Option<&RelPath>, page: &Page) -> Result<Option<Listing>, FsError> {
         let (this, folder, page) = (self.clone(), folder.cloned(), page.clone());
-        let turn = self.turn().await?;
+        // One folder is bounded work and waits for nobody.
+        let turn = if page.recursive { Some(self.turn().await?) } else { None };
         off_runtime(move || {
             let _turn = turn;
             this.list_now(folder.as_ref(), &page)
@@ -235,14 +248,22 @@ impl Workspace {
                 after.as_str()[skip..].split('/').map(str::to_owned).collect()
             }
         };
-        let start = Start { folder: real.clone(), recursive: page.recursive, with_ignored: true, after };
+        let start = Start {
+            folder: real.clone(),
+            recursive: page.recursive,
+            with_ignored: true,
+            is_marked: true,
+            after,
+        };
         let mut walk = match Walk::new(self, start) {
             Err(FsError::Absent(_) | FsError::WrongKind { .. }) => return Ok(None),
             walk => walk?,
         };
         let mut listing = Listing::default();
+        let until = Instant::now() + PAGE_WITHIN;
         while let Some(found) = walk.next()? {
-            if listing.entries.len() >= page.limit.clamp(1, MAX_PAGE) {
+            let is_full = listing.entries.len() >= page.limit.clamp(1, MAX_PAGE);
+            if is_full || (Instant::now() > until && !listing.entries.is_empty()) {
                 listing.next = listing.entries.last().map(|entry| entry.path.clone());
                 break;
             }
@@ -300,7 +321,7 @@ mod tests {
     fn all(files: &Workspace, folder: Option<&RelPath>, limit: usize, recursive: bool) -> Vec<Entry> {
         let mut page = Page { after: None, limit, recursive };
         let mut entries = Vec::new();
-        loop {
+        for _ in 0..1_000 {
             let listing = files.list_now(folder, &page).unwrap().unwrap();
             assert!(listing.entries.len() <= limit);
             entries.extend(listing.entries);
@@ -309,6 +330,7 @@ mod tests {
                 None => return entries,
             }
         }
+        panic!("no end of pages");
     }
 
     fn paths(entries: &[Entry]) -> Vec<&str> {

@@ -49,6 +49,15 @@ mod testing {
         (temp, root, files)
     }
 
+    /// Stops a racing thread, also when the test fails.
+    pub(super) struct Stop<'a>(pub(super) &'a std::sync::atomic::AtomicBool);
+
+    impl Drop for Stop<'_> {
+        fn drop(&mut self) {
+            self.0.store(true, std::sync::atomic::Ordering::Relaxed);
+        }
+    }
+
     pub(super) fn path(text: &str) -> RelPath {
         text.parse().unwrap()
     }

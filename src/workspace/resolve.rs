@@ -147,7 +147,7 @@ impl Workspace {
 
 #[cfg(test)]
 mod tests {
-    use super::super::testing::{path, workspace};
+    use super::super::testing::{Stop, path, workspace};
     use super::*;
     use std::fs;
     use std::os::unix::fs::symlink;
@@ -234,8 +234,8 @@ mod tests {
                     fs::rename(root.join("d/new"), root.join("d/a.txt")).unwrap();
                 }
             });
+            let _stop = Stop(&stop);
             let seen: Vec<_> = (0..5_000).map(|_| files.resolve_now(&path("d/a.txt"))).collect();
-            stop.store(true, Ordering::Relaxed);
             for found in seen {
                 assert_eq!(found.unwrap(), path("d/a.txt"));
             }
@@ -263,6 +263,7 @@ mod tests {
                     swap("real", "evil");
                 }
             });
+            let _stop = Stop(&stop);
             let mut read = 0;
             for _ in 0..4_000 {
                 if let Ok(real) = files.resolve_now(&path("real/config"))
@@ -275,7 +276,6 @@ mod tests {
                     assert!(page.entries.iter().all(|entry| entry.len_bytes == 5), "{:?}", page.entries);
                 }
             }
-            stop.store(true, Ordering::Relaxed);
             assert!(read > 0, "the control: the file was read now and then");
         });
     }

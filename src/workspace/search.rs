@@ -146,7 +146,7 @@ impl Workspace {
                 Some(_) => {}
             }
         }
-        let start = Start { with_ignored: false, ..Start::folder(real.clone()) };
+        let start = Start { with_ignored: false, is_marked: true, ..Start::folder(real.clone()) };
         let mut walk = match Walk::new(self, start) {
             Err(FsError::Absent(_) | FsError::WrongKind { .. }) => return Ok(None),
             walk => walk?,
@@ -207,7 +207,8 @@ impl Workspace {
         let fuzzy = Fuzzy::new(query, CaseMatching::Smart, Normalization::Smart, AtomKind::Fuzzy);
         let mut matcher = Matcher::new(Config::DEFAULT.match_paths());
         let mut found = FoundPaths::default();
-        let mut walk = Walk::new(self, Start { with_ignored: false, ..Start::folder(None) })?;
+        let mut walk =
+            Walk::new(self, Start { with_ignored: false, is_marked: true, ..Start::folder(None) })?;
         let mut buffer = Vec::new();
         while let Some(file) = walk.next()? {
             if Instant::now() > until {

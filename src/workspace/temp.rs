@@ -367,7 +367,7 @@ fn lease(file: &OwnedFd) -> bool {
 
 #[cfg(test)]
 mod tests {
-    use super::super::testing::{path, workspace};
+    use super::super::testing::{Stop, path, workspace};
     use super::*;
     use std::fs;
     use std::os::unix::fs::{MetadataExt, PermissionsExt, symlink};
@@ -448,6 +448,7 @@ mod tests {
                     let _ = rustix::fs::renameat_with(at, root.join("a"), at, root.join("link"), flags);
                 }
             });
+            let _stop = Stop(&stop);
             let mut written = 0;
             for n in 0..200 {
                 let staged = files.stage_now(&path("a"), format!("{n}").as_bytes()).unwrap();
@@ -457,7 +458,6 @@ mod tests {
                 }
                 files.remove_temp_now(&staged.name).unwrap();
             }
-            stop.store(true, Ordering::Relaxed);
             assert!(written > 0, "the control: some writes went through");
         });
         let is_link = |name| fs::symlink_metadata(root.join(name)).unwrap().is_symlink();
@@ -493,7 +493,7 @@ mod tests {
         }
         assert!(root.join("a").exists() && temp.path().join("tmp/other").exists());
         let staged = files.stage(&path("a"), "y".into()).await.unwrap();
-        assert_eq!(files.temps().await.unwrap(), [staged.name.clone()]);
+        assert_eq!(files.temps().await.unwrap(), std::slice::from_ref(&staged.name));
         files.remove_temp(&staged.name).await.unwrap();
         files.remove_temp(&staged.name).await.unwrap();
     }
@@ -507,7 +507,7 @@ mod tests {
         for kind in ["pipe", "link", "folder"] {
             match kind {
                 "pipe" => {
-                    assert!(std::process::Command::new("mkfifo").arg(&staged).status().unwrap().success())
+                    assert!(std::process::Command::new("mkfifo").arg(&staged).status().unwrap().success());
                 }
                 "link" => symlink("../workspace/a", &staged).unwrap(),
                 _ => fs::create_dir(&staged).unwrap(),

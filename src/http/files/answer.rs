@@ -21,7 +21,7 @@ enum Part {
     Nothing,
 }
 
-pub(super) fn answer(path: &RelPath, content: Content, method: &Method, headers: &HeaderMap) -> Response {
+pub(super) fn answer(path: &RelPath, content: &Content, method: &Method, headers: &HeaderMap) -> Response {
     let tag = etag(content.version);
     let len = content.bytes.len();
     let mut answer = if names(headers.get(header::IF_NONE_MATCH), &tag) {
@@ -108,7 +108,7 @@ mod tests {
         let bytes = axum::body::Bytes::from_static(b"0123456789");
         let content = Content { version: Version::of(&bytes), bytes };
         let headers = headers.iter().map(|(name, value)| (name.clone(), value.parse().unwrap())).collect();
-        answer(&name.parse().unwrap(), content, &Method::GET, &headers)
+        answer(&name.parse().unwrap(), &content, &Method::GET, &headers)
     }
 
     fn header_of(answer: &Response, name: HeaderName) -> String {

@@ -10,7 +10,7 @@ use axum::extract::rejection::BytesRejection;
 use axum::http::{HeaderMap, Method, StatusCode, header};
 use axum::response::{IntoResponse, Response};
 
-/// Read a file's bytes as editors and shells see them now. `Range` takes one range, `If-None-Match` the ETags known.
+/// Read a file's bytes as editors and shells see them now. `Range` takes one range, `If-None-Match` each `ETag` that is known.
 #[utoipa::path(get, path = "/v1/branches/{branch}/files/{*path}", tag = "files",
     params(("branch" = String, Path), ("path" = String, Path)),
     responses((status = OK, description = "the bytes, with `ETag`", content_type = "application/octet-stream"),
@@ -18,7 +18,7 @@ use axum::response::{IntoResponse, Response};
         (status = RANGE_NOT_SATISFIABLE, description = "`range_refused`: it starts past the end")))]
 pub(super) async fn read(at: At, method: Method, headers: HeaderMap) -> Result<Response, ApiError> {
     let content = at.on.hub.read(&at.path, at.on.caller.session()).await?;
-    Ok(answer(&at.path, content, &method, &headers))
+    Ok(answer(&at.path, &content, &method, &headers))
 }
 
 /// Write a file of at most 64 MiB. `If-Match` names the version the bytes were made from; what others did since is

@@ -37,7 +37,7 @@ pub(super) struct EditOne {
 #[derive(Debug, Deserialize, ToSchema)]
 #[serde(deny_unknown_fields)]
 pub(super) struct EditRequest {
-    /// The ETag of the version that the edits speak of. Without it: the one that the session read last, or where the
+    /// The `ETag` of the version that the edits speak of. Without it: the one that the session read last, or where the
     /// edits don't fit that, the present one.
     version: Option<String>,
     /// 1 to 500.
