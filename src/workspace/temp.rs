@@ -496,6 +496,12 @@ mod tests {
         assert_eq!(files.temps().await.unwrap(), std::slice::from_ref(&staged.name));
         files.remove_temp(&staged.name).await.unwrap();
         files.remove_temp(&staged.name).await.unwrap();
+        // What an interrupted copy or removal left.
+        fs::create_dir_all(temp.path().join("tmp/t-1/a")).unwrap();
+        symlink("../../../workspace/a", temp.path().join("tmp/t-1/a/link")).unwrap();
+        assert_eq!(files.temps().await.unwrap(), ["t-1"]);
+        files.remove_temp("t-1").await.unwrap();
+        assert!(files.temps().await.unwrap().is_empty() && root.join("a").exists());
     }
 
     /// A pipe under a staged name (raced in just before a crash) made the look at it wait for ever.

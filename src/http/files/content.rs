@@ -11,7 +11,7 @@ use axum::http::{HeaderMap, Method, StatusCode, header};
 use axum::response::{IntoResponse, Response};
 
 /// Read a file's bytes as editors and shells see them now. `Range` takes one range, `If-None-Match` each `ETag` that is known.
-#[utoipa::path(get, path = "/v1/branches/{branch}/files/{*path}", tag = "files",
+#[utoipa::path(get, operation_id = "read_file", path = "/v1/branches/{branch}/files/{*path}", tag = "files",
     params(("branch" = String, Path), ("path" = String, Path)),
     responses((status = OK, description = "the bytes, with `ETag`", content_type = "application/octet-stream"),
         (status = PARTIAL_CONTENT, description = "the range"), (status = NOT_MODIFIED),
@@ -23,7 +23,7 @@ pub(super) async fn read(at: At, method: Method, headers: HeaderMap) -> Result<R
 
 /// Write a file of at most 64 MiB. `If-Match` names the version the bytes were made from; what others did since is
 /// merged. `If-None-Match: *` writes only where nothing is.
-#[utoipa::path(put, path = "/v1/branches/{branch}/files/{*path}", tag = "files",
+#[utoipa::path(put, operation_id = "write_file", path = "/v1/branches/{branch}/files/{*path}", tag = "files",
     params(("branch" = String, Path), ("path" = String, Path)),
     request_body(content = Vec<u8>, content_type = "application/octet-stream"),
     responses((status = OK, description = "written; `ETag`"), (status = CREATED, description = "new; `ETag`"),
@@ -68,7 +68,7 @@ pub(super) async fn write(
 }
 
 /// Delete a file; its document closes for all. Of a link only the link goes.
-#[utoipa::path(delete, path = "/v1/branches/{branch}/files/{*path}", tag = "files",
+#[utoipa::path(delete, operation_id = "delete_file", path = "/v1/branches/{branch}/files/{*path}", tag = "files",
     params(("branch" = String, Path), ("path" = String, Path)), responses((status = NO_CONTENT)))]
 pub(super) async fn delete(at: At) -> Result<StatusCode, ApiError> {
     let grant = at.on.writer()?;

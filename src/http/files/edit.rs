@@ -91,7 +91,7 @@ fn text_edits(request: EditRequest) -> Result<(Option<Version>, Vec<TextEdit>), 
 }
 
 /// Replace parts of a text file. What others typed since the version named is merged.
-#[utoipa::path(post, path = "/v1/branches/{branch}/edit/{*path}", tag = "files",
+#[utoipa::path(post, operation_id = "edit_file", path = "/v1/branches/{branch}/edit/{*path}", tag = "files",
     params(("branch" = String, Path), ("path" = String, Path)), request_body = EditRequest,
     responses((status = OK, body = EditAnswer, description = "with `ETag`"),
         (status = CONFLICT, description = "`edit_not_found` with `edit` (from 0) and `near_lines`; `edit_ambiguous` \

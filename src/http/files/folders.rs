@@ -11,7 +11,7 @@ use serde::Deserialize;
 use utoipa::{IntoParams, ToSchema};
 
 /// Make a folder, and those above it. 200: it was there.
-#[utoipa::path(post, path = "/v1/branches/{branch}/folders/{*path}", tag = "files",
+#[utoipa::path(post, operation_id = "make_folder", path = "/v1/branches/{branch}/folders/{*path}", tag = "files",
     params(("branch" = String, Path), ("path" = String, Path)),
     responses((status = CREATED, description = "new"), (status = OK, description = "it was there"),
         (status = CONFLICT, description = "`exists`: something else is there")))]
@@ -30,7 +30,7 @@ pub(super) struct Removal {
 }
 
 /// Delete a folder. Documents in it close for all.
-#[utoipa::path(delete, path = "/v1/branches/{branch}/folders/{*path}", tag = "files",
+#[utoipa::path(delete, operation_id = "delete_folder", path = "/v1/branches/{branch}/folders/{*path}", tag = "files",
     params(("branch" = String, Path), ("path" = String, Path), Removal),
     responses((status = NO_CONTENT), (status = CONFLICT, description = "`folder_not_empty`, `not_a_folder`")))]
 pub(super) async fn delete(at: At, Params(removal): Params<Removal>) -> Result<StatusCode, ApiError> {
