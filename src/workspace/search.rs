@@ -22,8 +22,14 @@ const MAX_QUERY: usize = 1_000;
 const MAX_LINE: u32 = 400;
 /// Of these, units before the match, if the line is cut.
 const BEFORE: u32 = 100;
-/// Memory for a compiled expression.
-const MAX_REGEX_BYTES: usize = 4 * 1024 * 1024;
+/// Memory for a compiled expression: its size times that of a chunk bounds the time between two looks at the clock.
+const MAX_REGEX_BYTES: usize = 256 * 1024;
+/// Memory for what makes an expression fast.
+const MAX_DFA_BYTES: usize = 8 * 1024 * 1024;
+/// Bytes of a file that are searched between two looks at the clock, except in one line.
+const CHUNK: usize = 8 * 1024;
+/// Bytes of a line that an expression is tried on; a file with a longer one is not searched for expressions.
+const MAX_REGEX_LINE: usize = 64 * 1024;
 
 /// What to look for in files.
 #[derive(Clone, Debug)]
@@ -60,7 +66,7 @@ pub struct FoundLines {
     pub lines: Vec<FoundLine>,
     /// There may be more: the limit or the time was reached.
     pub is_cut: bool,
-    /// Text files that were too large to search.
+    /// Files that were too large to search, or for an expression held too long a line.
     pub too_large: usize,
 }
 
@@ -95,7 +101,7 @@ impl Pattern {
             .case_insensitive(!self.match_case)
             .line_terminator(Some(b'\n'))
             .size_limit(MAX_REGEX_BYTES)
-            .dfa_size_limit(MAX_REGEX_BYTES)
+            .dfa_size_limit(MAX_DFA_BYTES)
             .nest_limit(100)
             .build(&self.query)
             .map_err(|error| FsError::Query(error.to_string()))
@@ -114,11 +120,13 @@ impl Workspace {
         limit: usize,
     ) -> Result<Option<FoundLines>, FsError> {
         let matcher = pattern.compile()?;
+        let max_line = pattern.is_regex.then_some(MAX_REGEX_LINE);
         let (this, within) = (self.clone(), within.cloned());
         let turn = self.turn().await?;
         off_runtime(move || {
             let _turn = turn;
-            this.search_now(&matcher, within.as_ref(), limit, Instant::now() + WITHIN)
+            let until = Instant::now() + WITHIN;
+            this.search_now(&matcher, max_line, within.as_ref(), limit, until)
         })
         .await
     }
@@ -126,6 +134,7 @@ impl Workspace {
     fn search_now(
         &self,
         matcher: &RegexMatcher,
+        max_line: Option<usize>,
         within: Option<&RelPath>,
         limit: usize,
         until: Instant,
@@ -134,7 +143,8 @@ impl Workspace {
             None => None,
             Some(path) => self.resolve_folder(path)?,
         };
-        let mut search = Search { matcher, limit, until, path: String::new(), found: FoundLines::default() };
+        let mut search =
+            Search { matcher, max_line, limit, until, path: String::new(), found: FoundLines::default() };
         if let Some(file) = &real {
             match self.stat_now(file)? {
                 None => return Ok(None),
@@ -177,12 +187,24 @@ impl Workspace {
         if data.bytes.contains(&0) {
             return Ok(());
         }
-        let mut searcher = SearcherBuilder::new().line_number(true).bom_sniffing(false).build();
+        let mut searcher =
+            SearcherBuilder::new().line_number(true).bom_sniffing(false).heap_limit(search.max_line).build();
         // As editors see it where it is a document's text; as it is where it is some other encoding.
         let text = decode(&data.bytes).map(|(text, _)| text);
         let bytes = text.as_ref().map_or(&*data.bytes, |text| text.as_bytes());
-        let matcher = search.matcher;
-        searcher.search_slice(matcher, bytes, search).map_err(FsError::std(format!("search {file}")))
+        let (matcher, reader) = (search.matcher, Timed { bytes, until: search.until });
+        match searcher.search_reader(matcher, reader, &mut *search) {
+            Err(error) if error.kind() == std::io::ErrorKind::TimedOut => {
+                search.found.is_cut = true;
+                Ok(())
+            }
+            // Reading from memory fails for one other reason: a line that is too long.
+            Err(_) => {
+                search.found.too_large += 1;
+                Ok(())
+            }
+            Ok(()) => Ok(()),
+        }
     }
 
     /// Files whose path is most like the query, in the order of letters but with gaps. An empty query gives the first
@@ -236,8 +258,28 @@ fn keep_best(paths: &mut Vec<FoundPath>, limit: usize) {
     paths.truncate(limit);
 }
 
+/// Bytes that are given until the time is over: an expression may take long where nothing matches.
+struct Timed<'a> {
+    bytes: &'a [u8],
+    until: Instant,
+}
+
+impl std::io::Read for Timed<'_> {
+    fn read(&mut self, buffer: &mut [u8]) -> std::io::Result<usize> {
+        if Instant::now() > self.until {
+            return Err(std::io::ErrorKind::TimedOut.into());
+        }
+        let len = self.bytes.len().min(CHUNK).min(buffer.len());
+        let (now, later) = self.bytes.split_at(len);
+        buffer[..len].copy_from_slice(now);
+        self.bytes = later;
+        Ok(len)
+    }
+}
+
 struct Search<'a> {
     matcher: &'a RegexMatcher,
+    max_line: Option<usize>,
     limit: usize,
     until: Instant,
     path: String,
@@ -310,7 +352,11 @@ mod tests {
 
     fn search(files: &Workspace, pattern: &Pattern, within: Option<&str>, limit: usize) -> FoundLines {
         let within = within.map(path);
-        files.search_now(&pattern.compile().unwrap(), within.as_ref(), limit, later()).unwrap().unwrap()
+        let max_line = pattern.is_regex.then_some(MAX_REGEX_LINE);
+        files
+            .search_now(&pattern.compile().unwrap(), max_line, within.as_ref(), limit, later())
+            .unwrap()
+            .unwrap()
     }
 
     #[test]
@@ -361,9 +407,20 @@ mod tests {
         assert_eq!((long.column, long.text_column, utf16_len(&long.text)), (1_001, 901, MAX_LINE));
         assert!(long.text.starts_with('😀') && long.text.contains("needley"));
         let matcher = plain("needle").compile().unwrap();
-        let late = files.search_now(&matcher, None, 10, Instant::now()).unwrap().unwrap();
+        let late = files.search_now(&matcher, None, None, 10, Instant::now()).unwrap().unwrap();
         assert!(late.is_cut && late.lines.is_empty());
-        assert!(files.find_now("a", 10, Instant::now()).unwrap().is_cut);
+        // An expression that is slow and matches nothing: many states alive at every byte.
+        fs::write(root.join("slow"), format!("{}\n", "ab".repeat(500)).repeat(2_000)).unwrap();
+        let slow = Pattern { query: "([ab]{1,99}){8}[cd]".into(), is_regex: true, match_case: true };
+        let (compiled, began) = (slow.compile().unwrap(), Instant::now());
+        let until = began + Duration::from_millis(300);
+        let cut = files.search_now(&compiled, None, Some(&path("slow")), 10, until).unwrap().unwrap();
+        assert!(cut.is_cut && cut.lines.is_empty());
+        assert!(began.elapsed() < Duration::from_secs(60), "{:?}", began.elapsed());
+        fs::write(root.join("long"), "ab".repeat(MAX_REGEX_LINE)).unwrap();
+        let long = search(&files, &Pattern { is_regex: true, ..plain("ab") }, Some("long"), 10);
+        assert_eq!((long.lines.len(), long.too_large), (0, 1));
+        assert_eq!(search(&files, &plain("ab"), Some("long"), 10).lines.len(), 1, "the control");
     }
 
     #[test]
@@ -388,9 +445,9 @@ mod tests {
         assert_eq!(paths(Some("target")), ["target/config"]);
         let matcher = plain("needle").compile().unwrap();
         for link in ["git", "git/config", "out"] {
-            assert!(files.search_now(&matcher, Some(&path(link)), 10, later()).is_err(), "{link}");
+            assert!(files.search_now(&matcher, None, Some(&path(link)), 10, later()).is_err(), "{link}");
         }
-        assert!(files.search_now(&matcher, Some(&path("none")), 10, later()).unwrap().is_none());
+        assert!(files.search_now(&matcher, None, Some(&path("none")), 10, later()).unwrap().is_none());
         let found = files.find_now("conf", 10, later()).unwrap();
         assert_eq!(found.paths.iter().map(|found| &*found.path).collect::<Vec<_>>(), ["src/config"]);
     }
@@ -419,5 +476,9 @@ mod tests {
             assert!(matches!(pattern.compile(), Err(FsError::Query(_))), "{query}");
         }
         assert!(plain(&"x".repeat(MAX_QUERY + 1)).compile().is_err());
+        for usual in [r"\b\w+\s*=\s*\w+", r"^\s*(pub )?fn \w+\(.*\) -> \S+ \{$", r"[\p{L}_]+\d{1,8}"] {
+            let pattern = Pattern { query: usual.into(), is_regex: true, match_case: false };
+            assert!(pattern.compile().is_ok(), "{usual}: {:?}", pattern.compile());
+        }
     }
 }

@@ -61,7 +61,7 @@ pub(super) struct Lines {
     matches: Vec<LineView>,
     /// There may be more: the limit or 10 s were reached.
     cut: bool,
-    /// Files of more than 8 MiB, which are not searched.
+    /// Files that were not searched: of more than 8 MiB, or, for an expression, with a line of more than 64 KiB.
     too_large: usize,
 }
 
