@@ -150,7 +150,7 @@ impl Workspace {
                 None => return Ok(None),
                 Some(stat) if stat.kind != Kind::Folder => {
                     search.path = within.unwrap_or(file).to_string();
-                    self.search_file(&mut search, file)?;
+                    self.search_file(&mut search, file);
                     return Ok(Some(search.found));
                 }
                 Some(_) => {}
@@ -168,24 +168,24 @@ impl Workspace {
             }
             if found.stat.kind == Kind::File {
                 search.path = shown(within, real.as_ref(), &found.real);
-                self.search_file(&mut search, &found.real)?;
+                self.search_file(&mut search, &found.real);
             }
         }
         Ok(Some(search.found))
     }
 
-    fn search_file(&self, search: &mut Search<'_>, file: &RelPath) -> Result<(), FsError> {
+    fn search_file(&self, search: &mut Search<'_>, file: &RelPath) {
         let data = match self.read_now(file, MAX_FILE_BYTES) {
             Ok(Some(data)) => data,
             Err(FsError::TooLarge { .. }) => {
                 search.found.too_large += 1;
-                return Ok(());
+                return;
             }
             // Gone or changed meanwhile, or not ours to read.
-            _ => return Ok(()),
+            _ => return,
         };
         if data.bytes.contains(&0) {
-            return Ok(());
+            return;
         }
         let mut searcher =
             SearcherBuilder::new().line_number(true).bom_sniffing(false).heap_limit(search.max_line).build();
@@ -194,16 +194,10 @@ impl Workspace {
         let bytes = text.as_ref().map_or(&*data.bytes, |text| text.as_bytes());
         let (matcher, reader) = (search.matcher, Timed { bytes, until: search.until });
         match searcher.search_reader(matcher, reader, &mut *search) {
-            Err(error) if error.kind() == std::io::ErrorKind::TimedOut => {
-                search.found.is_cut = true;
-                Ok(())
-            }
+            Ok(()) => {}
+            Err(error) if error.kind() == std::io::ErrorKind::TimedOut => search.found.is_cut = true,
             // Reading from memory fails for one other reason: a line that is too long.
-            Err(_) => {
-                search.found.too_large += 1;
-                Ok(())
-            }
-            Ok(()) => Ok(()),
+            Err(_) => search.found.too_large += 1,
         }
     }
 
