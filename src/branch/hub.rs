@@ -24,21 +24,21 @@ const EVENTS: usize = 4_096;
 /// The largest file that the file API reads or writes; it is held in memory whole.
 const MAX_FILE_BYTES: u64 = 64 * 1024 * 1024;
 
-type Slot = Arc<AsyncMutex<Option<Document>>>;
+pub(super) type Slot = Arc<AsyncMutex<Option<Document>>>;
 
 /// A resolved path while something is opened or written there: nobody else does, and no path of the branch moves.
-struct Place {
-    path: RelPath,
-    held: OwnedMutexGuard<Option<Document>>,
+pub(super) struct Place {
+    pub(super) path: RelPath,
+    pub(super) held: OwnedMutexGuard<Option<Document>>,
     _tree: OwnedRwLockReadGuard<()>,
 }
 
 /// See the module's docs.
 #[derive(Debug)]
 pub struct Hub {
-    context: OpenContext,
+    pub(super) context: OpenContext,
     members: Members,
-    slots: Mutex<HashMap<RelPath, Slot>>,
+    pub(super) slots: Mutex<HashMap<RelPath, Slot>>,
     /// Held for reading while a path is resolved and its document opened, for writing while paths move.
     pub(super) tree: Arc<RwLock<()>>,
     _watcher: Option<RecommendedWatcher>,
@@ -173,7 +173,7 @@ impl Hub {
 
     /// The open documents at `path` and in it.
     pub(super) async fn open_beneath(&self, path: &RelPath) -> Vec<Document> {
-        let is_beneath = |at: &RelPath| at == path || at.is_beneath(path);
+        let is_beneath = |at: &RelPath| at == path || at.is_in(path);
         let slots: Vec<Slot> = {
             let slots = self.slots.lock();
             slots.iter().filter(|(at, _)| is_beneath(at)).map(|(_, slot)| Arc::clone(slot)).collect()
@@ -193,7 +193,7 @@ impl Hub {
         }
     }
 
-    fn slot(&self, path: &RelPath) -> Slot {
+    pub(super) fn slot(&self, path: &RelPath) -> Slot {
         let mut slots = self.slots.lock();
         // What nobody uses and holds nothing open goes, so that the map is bounded by what is open.
         if slots.len() > 1_024 {
@@ -214,11 +214,22 @@ impl Hub {
         self.open_at(place, may_create).await.map(|(_, document)| document)
     }
 
-    async fn place(&self, path: &RelPath) -> Result<Place, DocError> {
+    pub(super) async fn place(&self, path: &RelPath) -> Result<Place, DocError> {
         let tree = Arc::clone(&self.tree).read_owned().await;
         let path = self.resolve(path).await?;
+        Ok(self.place_in(path, tree).await)
+    }
+
+    /// The place of a path whose last part is meant itself, though it be a link.
+    pub(super) async fn place_itself(&self, path: &RelPath) -> Result<Place, DocError> {
+        let tree = Arc::clone(&self.tree).read_owned().await;
+        let path = self.context.workspace.resolve_parent(path).await.map_err(path_error)?;
+        Ok(self.place_in(path, tree).await)
+    }
+
+    async fn place_in(&self, path: RelPath, tree: OwnedRwLockReadGuard<()>) -> Place {
         let held = self.slot(&path).lock_owned().await;
-        Ok(Place { path, held, _tree: tree })
+        Place { path, held, _tree: tree }
     }
 
     /// Opens a place's document, in a task of its own: a caller that goes away must not leave it half opened, its log
@@ -241,11 +252,11 @@ impl Hub {
     }
 
     pub(super) async fn resolve(&self, path: &RelPath) -> Result<RelPath, DocError> {
-        self.context.workspace.resolve(path).await.map_err(|error| DocError::Path(error.to_string()))
+        self.context.workspace.resolve(path).await.map_err(path_error)
     }
 
     /// The document of a path if it is open, or if it has a history that a write must go through.
-    async fn known(&self, place: Place) -> Result<Known, DocError> {
+    pub(super) async fn known(&self, place: Place) -> Result<Known, DocError> {
         let is_open = place.held.as_ref().is_some_and(|document| !document.is_closed());
         let has_history = is_open
             || self
@@ -355,12 +366,12 @@ impl Hub {
         Ok((content, is_new))
     }
 
-    /// Deletes a file; its document closes for all.
+    /// Deletes a file; its document closes for all. Of a link only the link goes.
     ///
     /// # Errors
-    /// [`DocError::NotFound`] when there is none.
+    /// [`DocError::NotFound`] when there is none; [`DocError::NotAFile`] for a folder.
     pub async fn delete(&self, path: &RelPath, _grant: &WriteGrant) -> Result<(), DocError> {
-        let place = self.place(path).await?;
+        let place = self.place_itself(path).await?;
         let path = place.path.clone();
         let _place = match self.known(place).await? {
             Known::Plain(place) => place,
@@ -371,20 +382,26 @@ impl Hub {
             }
         };
         match self.context.workspace.stat(&path).await {
-            Ok(Some(_)) => self
-                .context
-                .workspace
-                .remove_file(&path)
-                .await
-                .map_err(|error| DocError::Disk(error.to_string())),
+            Ok(Some(_)) => match self.context.workspace.remove_file(&path).await {
+                Err(FsError::WrongKind { path }) => Err(DocError::NotAFile(path)),
+                removed => removed.map_err(|error| DocError::Disk(error.to_string())),
+            },
             Ok(None) => Err(DocError::NotFound(path)),
             Err(error) => Err(DocError::Disk(error.to_string())),
         }
     }
 }
 
+fn path_error(error: FsError) -> DocError {
+    match error {
+        FsError::Io { .. } => DocError::Disk(error.to_string()),
+        FsError::WrongKind { path } => DocError::NotAFile(path),
+        error => DocError::Path(error.to_string()),
+    }
+}
+
 /// What is at a place.
-enum Known {
+pub(super) enum Known {
     Document(Place, Document),
     /// A file that is no document, or nothing.
     Plain(Place),

@@ -1,6 +1,8 @@
 //! A live branch: its documents, its members, its place on disk.
 
 mod document;
+mod edits;
+mod files;
 mod hub;
 mod log_writer;
 mod members;
@@ -14,6 +16,8 @@ mod wire;
 pub use document::{
     Author, ConnectionId, Content, DocError, Document, Incoming, Join, WriteBase, decode_row,
 };
+pub use edits::{EditError, TextEdit};
+pub use files::{Edited, FilesError};
 pub use hub::Hub;
 pub use log_writer::{LogError, LogWriter};
 pub use members::{Member, Members, Standing, WriteGrant};

@@ -8,6 +8,7 @@
 //! hold still; both last for as long as the disk and the database need.
 
 use super::document::{DocError, Held};
+use super::files::FilesError;
 use super::hub::Hub;
 use super::members::WriteGrant;
 use crate::store::StoreError;
@@ -104,37 +105,37 @@ impl Hub {
     /// Renames a file, folder or symlink. Documents move with it; what others typed meanwhile is kept.
     ///
     /// # Errors
-    /// [`DocError::NotFound`], [`DocError::Exists`], [`DocError::Path`] for a folder moved into itself.
-    pub async fn rename(&self, from: &RelPath, to: &RelPath, _grant: &WriteGrant) -> Result<(), DocError> {
+    /// [`DocError::NotFound`], [`FilesError::Exists`], [`FilesError::IntoItself`].
+    pub async fn rename(&self, from: &RelPath, to: &RelPath, _grant: &WriteGrant) -> Result<(), FilesError> {
         let _tree = self.tree.write().await;
         // The last part is the thing itself, a symlink too.
-        let from = self.resolve_parent(from).await?;
-        let to = self.resolve_parent(to).await?;
+        let from = self.workspace().resolve_parent(from).await?;
+        let to = self.workspace().resolve_parent(to).await?;
         if from == to {
             return Ok(());
         }
-        if to.is_beneath(&from) {
-            return Err(DocError::Path(format!("`{from}` can't be moved into itself")));
+        if to.is_in(&from) {
+            return Err(FilesError::IntoItself(from));
         }
         let workspace = self.workspace();
-        if workspace.stat_itself(&from).await.map_err(disk_error)?.is_none() {
-            return Err(DocError::NotFound(from));
+        if workspace.stat(&from).await.map_err(disk_error)?.is_none() {
+            return Err(DocError::NotFound(from).into());
         }
-        if workspace.stat_itself(&to).await.map_err(disk_error)?.is_some()
+        if workspace.stat(&to).await.map_err(disk_error)?.is_some()
             || !self.open_beneath(&to).await.is_empty()
         {
-            return Err(DocError::Exists(to));
+            return Err(FilesError::Exists(to));
         }
         self.close_stale_beneath(&to).await?;
-        // Everything on disk first, as far as the disk takes it now: what is moved should be what editors see.
-        self.flush_beneath(&from).await?;
+        // What is moved is what editors see.
+        self.flush_in(Some(&from)).await?;
         let mut moving = self.hold_all(&from, &to).await?;
         let rows: Vec<_> = moving.iter().map(|one| (one.row.clone(), one.to.to_string())).collect();
         self.store().plan_moves(&rows).await.map_err(log_error)?;
         crate::base::fault("move planned");
         if let Err(error) = workspace.rename(&from, &to).await {
             self.store().drop_moves(&rows).await.map_err(log_error)?;
-            return Err(disk_error(error));
+            return Err(error.into());
         }
         crate::base::fault("moved");
         self.store().finish_moves(&rows).await.map_err(log_error)?;
@@ -143,28 +144,10 @@ impl Hub {
         Ok(())
     }
 
-    async fn resolve_parent(&self, path: &RelPath) -> Result<RelPath, DocError> {
-        let Some(parent) = path.parent() else { return Ok(path.clone()) };
-        let parent = self.resolve(&parent).await?;
-        format!("{parent}/{}", path.file_name())
-            .parse()
-            .map_err(|error: crate::workspace::PathError| DocError::Path(error.to_string()))
-    }
-
     /// Live rows of documents whose file is gone, where something is about to be put.
     async fn close_stale_beneath(&self, path: &RelPath) -> Result<(), DocError> {
         for row in self.store().documents_beneath(self.branch(), path.as_str()).await.map_err(log_error)? {
             self.store().close_document(&row.id, "deleted", self.now_ms()).await.map_err(log_error)?;
-        }
-        Ok(())
-    }
-
-    async fn flush_beneath(&self, path: &RelPath) -> Result<(), DocError> {
-        for document in self.open_beneath(path).await {
-            match document.flush().await {
-                Ok(_) | Err(DocError::Disk(_) | DocError::Closed) => {}
-                Err(error) => return Err(error),
-            }
         }
         Ok(())
     }
@@ -208,7 +191,7 @@ impl Hub {
         let mut not_done = Vec::new();
         for (row, moving_to) in self.store().planned_moves(self.branch()).await? {
             let is_at = async |path: &str| match path.parse::<RelPath>() {
-                Ok(path) => self.workspace().stat_itself(&path).await.is_ok_and(|stat| stat.is_some()),
+                Ok(path) => self.workspace().stat(&path).await.is_ok_and(|stat| stat.is_some()),
                 Err(_) => false,
             };
             let happened = !is_at(&row.path).await && is_at(&moving_to).await;
@@ -231,8 +214,8 @@ impl Hub {
     async fn follow(&self, from: &RelPath, to: &RelPath) -> Result<(), DocError> {
         let _tree = self.tree.write().await;
         let workspace = self.workspace();
-        let is_back = workspace.stat_itself(from).await.map_err(disk_error)?.is_some();
-        let arrived = workspace.stat_itself(to).await.map_err(disk_error)?;
+        let is_back = workspace.stat(from).await.map_err(disk_error)?.is_some();
+        let arrived = workspace.stat(to).await.map_err(disk_error)?;
         let arrived = arrived.is_some_and(|stat| matches!(stat.kind, Kind::File | Kind::Folder));
         let store = self.store();
         if is_back

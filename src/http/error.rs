@@ -12,11 +12,19 @@ pub struct ApiError {
     code: &'static str,
     detail: String,
     etag: Option<String>,
+    /// Members of the problem beside the usual ones.
+    more: serde_json::Map<String, serde_json::Value>,
 }
 
 impl ApiError {
     pub(super) fn new(status: StatusCode, code: &'static str, detail: impl Into<String>) -> Self {
-        Self { status, code, detail: detail.into(), etag: None }
+        Self { status, code, detail: detail.into(), etag: None, more: serde_json::Map::new() }
+    }
+
+    /// Adds a member to the problem, for programs.
+    pub(super) fn with(mut self, member: &str, value: impl Into<serde_json::Value>) -> Self {
+        self.more.insert(member.to_owned(), value.into());
+        self
     }
 
     pub(super) fn not_found(detail: impl Into<String>) -> Self {
@@ -49,13 +57,16 @@ impl ApiError {
 impl IntoResponse for ApiError {
     fn into_response(self) -> Response {
         let title = self.status.canonical_reason().unwrap_or("error");
-        let body = serde_json::json!({
+        let mut body = serde_json::json!({
             "type": "about:blank",
             "title": title,
             "status": self.status.as_u16(),
             "detail": self.detail,
             "code": self.code,
         });
+        if let Some(members) = body.as_object_mut() {
+            members.extend(self.more);
+        }
         let mut response =
             (self.status, [(header::CONTENT_TYPE, "application/problem+json")], body.to_string())
                 .into_response();
@@ -102,7 +113,6 @@ impl From<DocError> for ApiError {
         let detail = error.to_string();
         match error {
             DocError::NotFound(_) => Self::not_found(detail),
-            DocError::Exists(_) => Self::new(StatusCode::CONFLICT, "exists", detail),
             DocError::Path(_) => Self::new(StatusCode::BAD_REQUEST, "path_refused", detail),
             DocError::NotText { .. } => Self::new(StatusCode::UNSUPPORTED_MEDIA_TYPE, "not_text", detail),
             DocError::NotAFile(_) => Self::new(StatusCode::CONFLICT, "not_a_file", detail),

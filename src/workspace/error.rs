@@ -12,9 +12,18 @@ pub enum FsError {
         /// The path.
         path: RelPath,
     },
-    /// A symlink leads out of the workspace, or into `.git`.
+    /// A symlink leads out of the workspace, into `.git`, or in circles.
     #[error("`{0}` leads out of the workspace")]
     OutsideRoot(RelPath),
+    /// Something is there already.
+    #[error("`{0}` exists already")]
+    Exists(RelPath),
+    /// Nothing is there.
+    #[error("there is no `{0}`")]
+    Absent(RelPath),
+    /// A folder that holds something.
+    #[error("the folder `{0}` is not empty")]
+    NotEmpty(RelPath),
     /// Larger than the caller takes.
     #[error("`{path}` has {len_bytes} bytes, more than {max_bytes}")]
     TooLarge {
@@ -25,6 +34,17 @@ pub enum FsError {
         /// The limit.
         max_bytes: u64,
     },
+    /// More names or bytes than one call takes.
+    #[error("{what} has more than {max}")]
+    TooMany {
+        /// Of what.
+        what: String,
+        /// The limit, with its unit.
+        max: String,
+    },
+    /// A search that can't be understood.
+    #[error("the query can't be used: {0}")]
+    Query(String),
     /// Anything the system says: no space, read-only, denied.
     #[error("`{what}`: {source}")]
     Io {

@@ -16,6 +16,8 @@ pub struct PathError {
 
 /// A path relative to the workspace, `/`-separated, without empty, `.` or `..` parts, none of which is `.git` in
 /// any spelling that some file system takes for it. At most 4,096 bytes, a part at most 255.
+///
+/// A name on disk that is not UTF-8 has no such path: it is left out of lists, and reached from a shell only.
 #[derive(Clone, PartialEq, Eq, Hash, PartialOrd, Ord)]
 pub struct RelPath(Arc<str>);
 
@@ -32,12 +34,6 @@ impl RelPath {
         self.0.rsplit_once('/').map(|(folder, _)| Self(folder.into()))
     }
 
-    /// Whether it lies in the folder `folder`, however deep.
-    #[must_use]
-    pub fn is_beneath(&self, folder: &Self) -> bool {
-        self.0.strip_prefix(&*folder.0).is_some_and(|rest| rest.starts_with('/'))
-    }
-
     /// Where it is once `from`, it or a folder above it, has become `to`. `None` if it is not in `from`, or the new
     /// path would be too long.
     #[must_use]
@@ -45,8 +41,21 @@ impl RelPath {
         if self == from {
             return Some(to.clone());
         }
-        let rest = self.0.strip_prefix(&*from.0)?.strip_prefix('/')?;
-        format!("{to}/{rest}").parse().ok()
+        to.join(self.0.strip_prefix(&*from.0)?.strip_prefix('/')?).ok()
+    }
+
+    /// The path of `name` in this folder.
+    ///
+    /// # Errors
+    /// [`PathError`] for a name that is refused, or a path that gets too long.
+    pub fn join(&self, name: &str) -> Result<Self, PathError> {
+        format!("{}/{name}", self.0).parse()
+    }
+
+    /// Whether it lies in `folder`, at any depth; a path does not lie in itself.
+    #[must_use]
+    pub fn is_in(&self, folder: &Self) -> bool {
+        self.0.strip_prefix(&*folder.0).is_some_and(|rest| rest.starts_with('/'))
     }
 
     /// The last part.
@@ -81,8 +90,12 @@ impl FromStr for RelPath {
 }
 
 /// Whether a name is `.git`, or is taken for it by a file system: case, trailing dots and blanks, streams, the short
-/// name `git~1`, code points that HFS+ ignores.
-fn is_git(part: &str) -> bool {
+/// name `git~1`, code points that HFS+ ignores, any of that behind a backslash (git's own rules for what it refuses).
+pub(super) fn is_git(part: &str) -> bool {
+    part.split('\\').any(is_git_name)
+}
+
+fn is_git_name(part: &str) -> bool {
     let plain: String = part
         .chars()
         .filter(|c| !matches!(c, '\u{200C}'..='\u{200F}' | '\u{202A}'..='\u{202E}' | '\u{206A}'..='\u{206F}' | '\u{FEFF}'))
@@ -128,12 +141,41 @@ mod tests {
             ".gi\u{200C}t",
             "GIT~1",
             ".git::$INDEX_ALLOCATION",
+            ".git\\config",
+            "a\\.git",
+            "a/b\\.GIT. \\hooks",
+            "\\git~1",
             &long,
         ] {
             assert!(bad.parse::<RelPath>().is_err(), "{bad:?}");
         }
-        for good in ["a", "a/b.txt", "...", ".gitignore", ".github/x", "a b", "ä/😀", "a\\b", "git"] {
+        for good in [
+            "a",
+            "a/b.txt",
+            "...",
+            ".gitignore",
+            ".github/x",
+            "a b",
+            "ä/😀",
+            "a\\b",
+            "\\",
+            "git",
+            "a.git",
+            ".git2",
+            "git~2",
+        ] {
             assert!(good.parse::<RelPath>().is_ok(), "{good:?}");
         }
+    }
+
+    #[test]
+    fn a_path_lies_in_its_folders_only() {
+        let path = |text: &str| text.parse::<RelPath>().unwrap();
+        assert!(path("a/b/c").is_in(&path("a")));
+        assert!(path("a/b/c").is_in(&path("a/b")));
+        assert!(!path("ab/c").is_in(&path("a")));
+        assert!(!path("a").is_in(&path("a")));
+        assert_eq!(path("a").join("b").unwrap(), path("a/b"));
+        assert!(path("a").join("..").is_err());
     }
 }

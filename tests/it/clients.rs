@@ -69,5 +69,11 @@ scenarios!(
     h9,
     h10,
     h11,
-    h12
+    h12,
+    tree,
+    edits,
+    folders,
+    search,
+    file_rights,
+    file_links
 );

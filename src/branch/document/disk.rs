@@ -396,8 +396,8 @@ impl Actor {
         }
         // One writer closed it; another may be at work.
         let closed = suspicion.is_closed && matches!(seen, Seen::Bytes(_));
-        let is_quiet = !matches!(seen, Seen::Unfinished(_)) && now >= suspicion.last_change + settle;
-        let is_settled = closed || is_quiet || now >= suspicion.first + QUIET_AT_LATEST;
+        let is_settled =
+            closed || now >= suspicion.last_change + settle || now >= suspicion.first + at_latest;
         if is_settled {
             self.disk.suspicion = None;
             self.take_in(seen).await;

@@ -56,9 +56,6 @@ pub enum DocError {
     /// No such file, and the caller may not make it.
     #[error("there is no file `{0}`")]
     NotFound(RelPath),
-    /// Something is there already.
-    #[error("`{0}` is there already; give another path, or delete it first")]
-    Exists(RelPath),
     /// Not UTF-8 text.
     #[error("`{path}` is not UTF-8 text (first bad byte at {offset}); use the file API for it")]
     NotText {

@@ -50,7 +50,7 @@ export async function moves() {
     assert.equal((await answer.json()).code, code)
   }
   await refused('absent', 'x', 404, 'not_found')
-  await refused('moved', 'moved/in/itself', 400, 'path_refused')
+  await refused('moved', 'moved/in/itself', 400, 'into_itself')
   await refused('moved/ä b.txt', 'moved/deep/b.txt', 409, 'exists')
   await refused('moved/ä b.txt', '.git/hooks/x', 400, 'path_refused')
   await refused('../x', 'y', 400, 'path_refused')

@@ -1,0 +1,341 @@
+//! The file API's side of a branch: what goes beyond reading and writing one file. Open documents and files agree in
+//! all of it: what is looked at or copied is first brought to disk, what is deleted closes.
+
+use super::document::{Content, DocError, WriteBase};
+use super::edits::{self, EditError, TextEdit};
+use super::hub::{Hub, Known};
+use super::members::WriteGrant;
+use super::versions::Version;
+use crate::base::SessionId;
+use crate::crdt::decode;
+use crate::workspace::{Entry, FoundLines, FoundPaths, FsError, Kind, Listing, Page, Pattern, RelPath};
+use bytes::Bytes;
+use futures_util::StreamExt;
+use std::sync::Arc;
+use std::time::Duration;
+
+/// Documents that are flushed or closed at once.
+const AT_ONCE: usize = 32;
+/// The longest a search waits for open documents to reach the disk.
+const FLUSH_WITHIN: Duration = Duration::from_secs(5);
+/// Times an edit is made anew because others typed meanwhile and the version it was made from is not kept.
+const EDIT_TRIES: usize = 8;
+
+/// Why something with files is refused.
+#[derive(Debug, thiserror::Error)]
+pub enum FilesError {
+    /// As for one file.
+    #[error(transparent)]
+    Document(#[from] DocError),
+    /// Edits that can't be made.
+    #[error(transparent)]
+    Edit(#[from] EditError),
+    /// Something is there already.
+    #[error("`{0}` exists already")]
+    Exists(RelPath),
+    /// A folder that holds something.
+    #[error("the folder `{0}` is not empty; `recursive=true` deletes what is in it too")]
+    NotEmpty(RelPath),
+    /// Something else than a folder.
+    #[error("`{0}` is not a folder")]
+    NotAFolder(RelPath),
+    /// A folder copied into itself.
+    #[error("`{0}` can't be put into itself")]
+    IntoItself(RelPath),
+    /// More than one call takes.
+    #[error("{0}")]
+    TooMany(String),
+    /// A search that can't be understood.
+    #[error("{0}")]
+    Query(String),
+}
+
+impl From<FsError> for FilesError {
+    fn from(error: FsError) -> Self {
+        let text = error.to_string();
+        match error {
+            FsError::WrongKind { path } => DocError::NotAFile(path).into(),
+            FsError::OutsideRoot(_) => DocError::Path(text).into(),
+            FsError::Exists(path) => Self::Exists(path),
+            FsError::Absent(path) => DocError::NotFound(path).into(),
+            FsError::NotEmpty(path) => Self::NotEmpty(path),
+            FsError::TooLarge { path, len_bytes, max_bytes } => {
+                DocError::TooLarge { path, len_bytes, max_bytes }.into()
+            }
+            FsError::TooMany { .. } => Self::TooMany(text),
+            FsError::Query(_) => Self::Query(text),
+            FsError::Io { .. } => DocError::Disk(text).into(),
+        }
+    }
+}
+
+/// What an edit came to.
+#[derive(Clone, Debug)]
+pub struct Edited {
+    /// What the file now holds.
+    pub content: Content,
+    /// The lines in it that the edits changed, first and last, from 1, ascending.
+    pub lines: Vec<(usize, usize)>,
+    /// How many places were changed.
+    pub places: usize,
+}
+
+async fn off_runtime<T: Send + 'static>(work: impl FnOnce() -> T + Send + 'static) -> Result<T, DocError> {
+    tokio::task::spawn_blocking(work).await.map_err(|_| DocError::Disk("the work was given up".into()))
+}
+
+impl Hub {
+    /// A page of a folder's entries. `None`: there is no such folder.
+    ///
+    /// # Errors
+    /// [`FilesError::TooMany`] for a folder of more than 200,000 names.
+    pub async fn tree(&self, folder: Option<&RelPath>, page: &Page) -> Result<Option<Listing>, FilesError> {
+        Ok(self.workspace().list(folder, page).await?)
+    }
+
+    /// What is at a path, with what was typed into it until now.
+    ///
+    /// # Errors
+    /// [`DocError::NotFound`] when there is nothing.
+    pub async fn stat(&self, path: &RelPath) -> Result<Entry, FilesError> {
+        if let Ok(resolved) = self.resolve(path).await
+            && let Some(document) = self.open_document(&resolved).await
+        {
+            // What can't be written now is looked at as it is.
+            let _ = document.flush().await;
+        }
+        let found = self.workspace().look(path).await?;
+        found.ok_or_else(|| DocError::NotFound(path.clone()).into())
+    }
+
+    /// Paths of what may be open in `folder`, or at it; everywhere without one.
+    fn open_paths(&self, folder: Option<&RelPath>) -> Vec<RelPath> {
+        let slots = self.slots.lock();
+        let is_meant = |path: &&RelPath| folder.is_none_or(|folder| *path == folder || path.is_in(folder));
+        slots.keys().filter(is_meant).cloned().collect()
+    }
+
+    /// The barrier over all open documents of a folder (or of one file; of all without one).
+    ///
+    /// # Errors
+    /// That of one document which could not be brought to disk.
+    pub(super) async fn flush_in(&self, folder: Option<&RelPath>) -> Result<(), DocError> {
+        let paths = self.open_paths(folder);
+        let flush = async |path: RelPath| match self.open_document(&path).await {
+            // One that closed meanwhile has written what it had.
+            Some(document) => document.flush().await.map(|_| ()).or_else(|error| match error {
+                DocError::Closed | DocError::NotFound(_) => Ok(()),
+                error => Err(error),
+            }),
+            None => Ok(()),
+        };
+        let outcomes: Vec<_> =
+            futures_util::stream::iter(paths).map(flush).buffer_unordered(AT_ONCE).collect().await;
+        outcomes.into_iter().collect()
+    }
+
+    /// Writes a file only if nothing is there, not even text that was typed but is not on disk yet.
+    ///
+    /// # Errors
+    /// [`FilesError::Exists`].
+    pub async fn create(
+        &self,
+        path: &RelPath,
+        grant: &WriteGrant,
+        bytes: Bytes,
+    ) -> Result<Content, FilesError> {
+        let place = self.place(path).await?;
+        let path = place.path.clone();
+        let content = match self.known(place).await? {
+            Known::Document(_place, document) => {
+                let flushed = document.flush().await?;
+                if self.workspace().stat(&path).await?.is_some() {
+                    return Err(FilesError::Exists(path));
+                }
+                // An editor is open on nothing: what is typed from here on is merged.
+                let base = WriteBase::Version(flushed.version, Some("".into()));
+                document.write(grant.clone(), base, bytes).await?
+            }
+            Known::Plain(_place) => {
+                self.workspace().write_new(&path, bytes.clone()).await?;
+                let version = Version::of(&bytes);
+                if let Ok((text, _)) = decode(&bytes) {
+                    self.context.versions.remember(version, &text);
+                }
+                Content { bytes, version }
+            }
+        };
+        self.context.versions.note_read(grant.session(), &path, content.version);
+        Ok(content)
+    }
+
+    /// Replaces parts of a text file. They are looked for in the version `named`; without one in the version that
+    /// `reader` last read and, where they are not in that, in the present one. What others typed since is merged.
+    ///
+    /// # Errors
+    /// [`FilesError::Edit`] when they are not there, or not only once; [`DocError::VersionUnknown`].
+    pub async fn edit(
+        &self,
+        path: &RelPath,
+        grant: &WriteGrant,
+        reader: Option<&SessionId>,
+        named: Option<Version>,
+        edits: Vec<TextEdit>,
+    ) -> Result<Edited, FilesError> {
+        let edits = Arc::new(edits);
+        let path = self.resolve(path).await?;
+        let versions = &self.context.versions;
+        let mut tries = 0;
+        loop {
+            tries += 1;
+            let present = self.read(&path, None).await?;
+            let (text, format) = decode(&present.bytes)
+                .map_err(|error| DocError::NotText { path: path.clone(), offset: error.offset })?;
+            let make = async |base: Arc<str>| {
+                let edits = Arc::clone(&edits);
+                off_runtime(move || edits::make(&base, &edits)).await
+            };
+            let text: Arc<str> = text.into();
+            let (version, made) = match named {
+                Some(version) if version != present.version => {
+                    let unknown = DocError::VersionUnknown { present: present.version };
+                    let base = versions.text(version).ok_or(unknown)?;
+                    (version, make(base).await??)
+                }
+                Some(version) => (version, make(Arc::clone(&text)).await??),
+                None => {
+                    let read = reader.and_then(|session| versions.last_read(session, &path));
+                    let base = read.and_then(|version| Some((version, versions.text(version)?)));
+                    let found = match base {
+                        Some((version, base)) => make(base).await?.ok().map(|made| (version, made)),
+                        None => None,
+                    };
+                    match found {
+                        Some(found) => found,
+                        None => (present.version, make(Arc::clone(&text)).await??),
+                    }
+                }
+            };
+            let bytes = format.follow(&text, &made.text).encode(&made.text).into();
+            let content = match self.write(&path, grant, Some(version), bytes).await {
+                Err(DocError::VersionUnknown { .. }) if named.is_none() && tries < EDIT_TRIES => continue,
+                written => written?.0,
+            };
+            let places = made.places.len();
+            let bytes = content.bytes.clone();
+            let lines = off_runtime(move || {
+                decode(&bytes).map(|(now, _)| edits::lines_in(&made, &now)).unwrap_or_default()
+            });
+            return Ok(Edited { content, lines: lines.await?, places });
+        }
+    }
+
+    /// Makes a folder, and those above it. `true`: it is new.
+    ///
+    /// # Errors
+    /// [`FilesError::Exists`] when something else than a folder is there.
+    pub async fn make_folder(&self, path: &RelPath, _grant: &WriteGrant) -> Result<bool, FilesError> {
+        let path = self.resolve(path).await?;
+        Ok(self.workspace().make_folder(&path).await?)
+    }
+
+    /// Deletes a folder; with what is in it only if `recursive`: documents in it close for all.
+    ///
+    /// # Errors
+    /// [`FilesError::NotEmpty`], [`FilesError::NotAFolder`].
+    pub async fn delete_folder(
+        &self,
+        path: &RelPath,
+        recursive: bool,
+        _grant: &WriteGrant,
+    ) -> Result<(), FilesError> {
+        let path = self.workspace().resolve_parent(path).await?;
+        match self.workspace().stat(&path).await? {
+            None => return Err(DocError::NotFound(path).into()),
+            Some(stat) if stat.kind != Kind::Folder => return Err(FilesError::NotAFolder(path)),
+            Some(_) => {}
+        }
+        if !recursive {
+            return Ok(self.workspace().remove_folder(&path, false).await?);
+        }
+        self.close_in(&path).await?;
+        self.workspace().remove_folder(&path, true).await?;
+        // Opened between the two: by now their files are gone.
+        self.close_in(&path).await?;
+        Ok(())
+    }
+
+    /// Ends all documents of a folder for good, those that are not open too.
+    async fn close_in(&self, folder: &RelPath) -> Result<(), DocError> {
+        let rows = self.store().documents_beneath(self.branch(), folder.as_str()).await;
+        let rows = rows.map_err(|error| DocError::Log(error.to_string()))?;
+        let mut paths: Vec<RelPath> = rows.iter().filter_map(|row| row.path.parse().ok()).collect();
+        paths.extend(self.open_paths(Some(folder)));
+        paths.sort_unstable();
+        paths.dedup();
+        let close = async |path: RelPath| {
+            match self.known(self.place_itself(&path).await?).await {
+                Ok(Known::Document(mut place, document)) => {
+                    document.deleted().await;
+                    place.held.take();
+                    Ok(())
+                }
+                Err(error @ DocError::Log(_)) => Err(error),
+                // Not a document any more.
+                _ => Ok(()),
+            }
+        };
+        let outcomes: Vec<_> =
+            futures_util::stream::iter(paths).map(close).buffer_unordered(AT_ONCE).collect().await;
+        outcomes.into_iter().collect()
+    }
+
+    /// Copies a file or folder, as editors see it now, to a path where nothing is.
+    ///
+    /// # Errors
+    /// [`FilesError::Exists`], [`FilesError::IntoItself`], [`FilesError::TooMany`].
+    pub async fn copy(&self, from: &RelPath, to: &RelPath, _grant: &WriteGrant) -> Result<(), FilesError> {
+        let from = self.resolve(from).await?;
+        let to = self.workspace().resolve_parent(to).await?;
+        if to == from {
+            return Err(FilesError::Exists(to));
+        }
+        if to.is_in(&from) {
+            return Err(FilesError::IntoItself(from));
+        }
+        self.flush_in(Some(&from)).await?;
+        let place = self.place_itself(&to).await?;
+        if let Some(document) = place.held.as_ref().filter(|document| !document.is_closed()) {
+            // Text that was typed there comes first.
+            document.flush().await?;
+        }
+        Ok(self.workspace().copy(&from, &to).await?)
+    }
+
+    /// Lines of files that match, what was typed until now included. `None`: nothing is at `within`.
+    ///
+    /// # Errors
+    /// [`FilesError::Query`].
+    pub async fn search(
+        &self,
+        pattern: &Pattern,
+        within: Option<&RelPath>,
+        limit: usize,
+    ) -> Result<Option<FoundLines>, FilesError> {
+        let real = match within {
+            Some(path) => self.workspace().resolve(path).await.ok(),
+            None => None,
+        };
+        // A document whose file can't be written now is searched as it is on disk.
+        let _ = tokio::time::timeout(FLUSH_WITHIN, self.flush_in(real.as_ref())).await;
+        Ok(self.workspace().search(pattern, within, limit).await?)
+    }
+
+    /// Files by likeness of their paths.
+    ///
+    /// # Errors
+    /// [`FilesError::Query`].
+    pub async fn find(&self, query: &str, limit: usize) -> Result<FoundPaths, FilesError> {
+        Ok(self.workspace().find(query, limit).await?)
+    }
+}

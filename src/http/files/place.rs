@@ -1,0 +1,78 @@
+//! What a request is about: a branch, and a path on it. Who may not look at the branch gets no further.
+
+use super::rel_path;
+use crate::base::BranchId;
+use crate::branch::{Hub, WriteGrant};
+use crate::http::auth::Caller;
+use crate::http::branches::branch_id;
+use crate::http::{ApiError, AppState};
+use crate::workspace::RelPath;
+use axum::extract::rejection::PathRejection;
+use axum::extract::{FromRequestParts, Path, Query};
+use axum::http::request::Parts;
+use serde::de::DeserializeOwned;
+use std::collections::HashMap;
+use std::sync::Arc;
+
+/// A branch that the caller may look at.
+pub(super) struct On {
+    pub(super) caller: Caller,
+    pub(super) hub: Arc<Hub>,
+    branch: BranchId,
+}
+
+impl On {
+    /// The right to change the branch, at this moment.
+    pub(super) fn writer(&self) -> Result<WriteGrant, ApiError> {
+        self.caller.writer(&self.branch, &self.hub)
+    }
+}
+
+type Names = Result<Path<HashMap<String, String>>, PathRejection>;
+
+async fn names(parts: &mut Parts, state: &AppState) -> Result<HashMap<String, String>, ApiError> {
+    let names: Names = Path::from_request_parts(parts, state).await;
+    names.map(|Path(names)| names).map_err(|error| ApiError::bad_request(error.body_text()))
+}
+
+impl FromRequestParts<AppState> for On {
+    type Rejection = ApiError;
+
+    async fn from_request_parts(parts: &mut Parts, state: &AppState) -> Result<Self, ApiError> {
+        let caller = Caller::from_request_parts(parts, state).await?;
+        let names = names(parts, state).await?;
+        let branch = branch_id(names.get("branch").map_or("", String::as_str))?;
+        caller.on(&branch)?;
+        let hub = state.branches.hub(&branch).await?;
+        Ok(Self { caller, hub, branch })
+    }
+}
+
+/// A path on a branch that the caller may look at.
+pub(super) struct At {
+    pub(super) on: On,
+    pub(super) path: RelPath,
+}
+
+impl FromRequestParts<AppState> for At {
+    type Rejection = ApiError;
+
+    async fn from_request_parts(parts: &mut Parts, state: &AppState) -> Result<Self, ApiError> {
+        let on = On::from_request_parts(parts, state).await?;
+        let names = names(parts, state).await?;
+        let path = rel_path(names.get("path").map_or("", String::as_str))?;
+        Ok(Self { on, path })
+    }
+}
+
+/// The query, refused as problem+json.
+pub(super) struct Params<T>(pub(super) T);
+
+impl<T: DeserializeOwned> FromRequestParts<AppState> for Params<T> {
+    type Rejection = ApiError;
+
+    async fn from_request_parts(parts: &mut Parts, state: &AppState) -> Result<Self, ApiError> {
+        let query = Query::<T>::from_request_parts(parts, state).await;
+        query.map(|Query(value)| Self(value)).map_err(|error| ApiError::bad_request(error.body_text()))
+    }
+}
