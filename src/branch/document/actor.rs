@@ -21,6 +21,8 @@ use tracing::{info, warn};
 
 /// How long a document that nobody holds stays open.
 const UNLOAD_AFTER: Duration = Duration::from_secs(60);
+/// How long until it is asked again whether a document that nobody holds may go.
+const LOOK_AGAIN: Duration = Duration::from_secs(1);
 /// How often presence is swept.
 const SWEEP_EVERY: Duration = Duration::from_secs(5);
 /// Commands taken before what they brought goes to the log, so that what waits together commits together.
@@ -118,7 +120,7 @@ impl Actor {
                     self.job = None;
                     self.on_job(done).await;
                 }
-                taken = self.commands.recv_many(&mut batch, COMMANDS_AT_ONCE) => {
+                taken = self.commands.recv_many(&mut batch, COMMANDS_AT_ONCE), if self.log.has_room() => {
                     if taken == 0 {
                         break End::Idle;
                     }
@@ -223,6 +225,9 @@ impl Actor {
             && now >= self.idle_since + UNLOAD_AFTER;
         if is_idle {
             self.end = Some(End::Idle);
+        } else if now >= self.idle_since + UNLOAD_AFTER {
+            // Asked again in a while, not at once: what it waits for may take long.
+            self.idle_since = now - UNLOAD_AFTER + LOOK_AGAIN;
         }
     }
 

@@ -320,6 +320,8 @@ impl Actor {
             JobDone::Checked(Ok(seen)) => self.on_seen(seen).await,
             JobDone::Wrote(Ok(wrote)) => self.on_wrote(wrote).await,
             JobDone::Wrote(Err(WriteError::Differs(seen))) => {
+                // Still to be written, also where the look finds nothing new: the path may have moved meanwhile.
+                self.disk.dirty_since.get_or_insert_with(Instant::now);
                 self.disk.write_now = !self.waiters.is_empty();
                 self.on_seen(seen).await;
             }

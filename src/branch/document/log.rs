@@ -11,6 +11,8 @@ use tokio::sync::oneshot;
 
 /// Clocks of one client in one range of the table, at most this long apart: blame's resolution in time.
 const AUTHOR_RANGE_MS: i64 = 60_000;
+/// Bytes of updates that wait while an append is in flight.
+const MAX_PENDING_BYTES: usize = 8 * 1024 * 1024;
 /// Rows or bytes of log after which a snapshot replaces them.
 const COMPACT_ROWS: usize = 256;
 const COMPACT_BYTES: usize = 1024 * 1024;
@@ -24,6 +26,7 @@ pub(super) struct Log {
     position: i64,
     committed: i64,
     pending: Vec<Bytes>,
+    pending_bytes: usize,
     pending_authors: Vec<AuthorRange>,
     in_flight: Option<(i64, oneshot::Receiver<Result<(), LogError>>)>,
     rows: usize,
@@ -39,6 +42,7 @@ impl Log {
             position,
             committed: position,
             pending: Vec::new(),
+            pending_bytes: 0,
             pending_authors: Vec::new(),
             in_flight: None,
             rows: 0,
@@ -92,6 +96,7 @@ impl Log {
                 _ => self.pending_authors.push(row),
             }
         }
+        self.pending_bytes += update.len();
         self.pending.push(update);
         self.position += 1;
         self.position
@@ -104,6 +109,7 @@ impl Log {
             self.bytes += data.len();
             let count = i64::try_from(self.pending.len()).unwrap_or(i64::MAX);
             self.pending.clear();
+            self.pending_bytes = 0;
             LogRow { first_position: self.position - count + 1, position: self.position, data, at_ms: now_ms }
         });
         Append {
@@ -112,6 +118,11 @@ impl Log {
             authors: std::mem::take(&mut self.pending_authors),
             disk,
         }
+    }
+
+    /// Whether more may be pushed. Without a database no command is taken past the bound, so sockets are not read.
+    pub(super) fn has_room(&self) -> bool {
+        self.pending_bytes < MAX_PENDING_BYTES
     }
 
     /// Hands what is pending to the log writer, unless an append is already in flight.
