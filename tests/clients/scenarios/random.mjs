@@ -180,7 +180,9 @@ class Plan {
     for (const one of this.gone) assert.equal(count(text, one), 0, `${one} was deleted`)
     const raw = fs.readFileSync(this.file, 'utf8')
     if (this.end === '\r\n') assert.equal(raw.replaceAll('\r\n', '').includes('\n'), false, shown(raw))
-    assert.deepEqual(ask(`select reason from draft where branch_id = '${this.branch.id}'`), [], 'nothing was refused')
+    // After a crash a client may bring what another typed before that one does; it is sent away, and comes back.
+    const refused = ask(`select reason from draft where branch_id = '${this.branch.id}'`).flat()
+    assert.deepEqual(refused.filter((reason) => !/another connected session/.test(reason)), [], 'nothing was refused')
     // The log, replayed from nothing.
     if (whole(3) === 0) {
       await crash()
