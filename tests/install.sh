@@ -5,7 +5,7 @@ missing=()
 command -v git >/dev/null || missing+=(git)
 command -v node >/dev/null || missing+=(nodejs npm)
 command -v psql >/dev/null && ls /usr/lib/postgresql/*/bin/initdb >/dev/null 2>&1 || missing+=(postgresql)
-command -v python3 >/dev/null || missing+=(python3)
+python3 -c 'import ensurepip, venv' 2>/dev/null || missing+=(python3 python3-venv)
 if [ ${#missing[@]} -gt 0 ]; then
   if [ "$(id -u)" = 0 ]; then
     apt-get update -q && DEBIAN_FRONTEND=noninteractive apt-get install -qy "${missing[@]}"
@@ -14,5 +14,8 @@ if [ ${#missing[@]} -gt 0 ]; then
     exit 1
   fi
 fi
-cd "$(dirname "$0")/clients"
+cd "$(dirname "$0")"
+[ -x ../target/python/bin/pip ] || python3 -m venv ../target/python
+../target/python/bin/pip install --quiet --disable-pip-version-check -r python/requirements.txt
+cd clients
 npm ci --no-audit --no-fund --ignore-scripts

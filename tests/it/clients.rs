@@ -49,5 +49,6 @@ macro_rules! scenarios {
 }
 
 scenarios!(
-    everyone, durable, readers, random, slow, crowd, h1, h2, h3, h4, h5, h6, h7, h8, h9, h10, h11, h12
+    everyone, durable, readers, random, slow, crowd, frames, trace, pycrdt, h1, h2, h3, h4, h5, h6, h7, h8,
+    h9, h10, h11, h12
 );
