@@ -11,7 +11,7 @@ const root = new URL('../../../', import.meta.url).pathname
 function pClient(s, file) {
   const python = path.join(root, 'target/python/bin/python')
   assert.ok(fs.existsSync(python), 'the Python client is not installed: run `make test`')
-  const child = spawn(python, [path.join(root, 'tests/python/client.py'), `${s.docs_url}/${file}?token=${s.token}`], { stdio: ['pipe', 'pipe', 'ignore'] })
+  const child = spawn(python, [path.join(root, 'tests/python/client.py'), `${s.docs_url}/${file}?token=${s.token}`], { stdio: ['pipe', 'pipe', 'inherit'] })
   const client = { state: { text: '', synced: false }, child }
   readline.createInterface({ input: child.stdout }).on('line', (said) => { client.state = JSON.parse(said) })
   const tell = (command) => child.stdin.write(`${JSON.stringify(command)}\n`)
