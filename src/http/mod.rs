@@ -4,9 +4,11 @@ mod auth;
 mod branches;
 mod error;
 mod files;
+mod moves;
 mod sessions;
 mod socket;
 mod state;
+mod to_the_end;
 
 pub use auth::token_hash;
 pub use error::ApiError;
@@ -49,6 +51,7 @@ pub fn router(state: AppState) -> Router {
         .merge(branches::routes())
         .merge(sessions::routes())
         .merge(files::routes())
+        .merge(moves::routes())
         .split_for_parts();
     let description = Arc::new(description);
     documented
@@ -58,6 +61,7 @@ pub fn router(state: AppState) -> Router {
         .route("/readyz", get(ready))
         .route("/v1/openapi.json", get(async move || Json(Arc::clone(&description))))
         .fallback(async || ApiError::not_found("there is no such route"))
+        .layer(axum::middleware::from_fn_with_state(state.clone(), to_the_end::to_the_end))
         .layer(CatchPanicLayer::new())
         .layer(PropagateRequestIdLayer::new(id.clone()))
         .layer(SetRequestIdLayer::new(id, MakeRequestUuid))

@@ -49,6 +49,28 @@ macro_rules! scenarios {
 }
 
 scenarios!(
-    everyone, durable, readers, random, slow, crowd, frames, trace, pycrdt, h1, h2, h3, h4, h5, h6, h7, h8,
-    h9, h10, h11, h12
+    everyone,
+    durable,
+    readers,
+    random,
+    slow,
+    crowd,
+    frames,
+    trace,
+    pycrdt,
+    moves,
+    move_faults,
+    h1,
+    h2,
+    h3,
+    h4,
+    h5,
+    h6,
+    h7,
+    h8,
+    h9,
+    h9_recreated,
+    h10,
+    h11,
+    h12
 );
