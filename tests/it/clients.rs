@@ -58,6 +58,7 @@ scenarios!(
     frames,
     trace,
     pycrdt,
+    attacks,
     moves,
     move_faults,
     h1,
