@@ -5,7 +5,7 @@ missing=()
 command -v git >/dev/null || missing+=(git)
 command -v node >/dev/null || missing+=(nodejs npm)
 command -v psql >/dev/null && ls /usr/lib/postgresql/*/bin/initdb >/dev/null 2>&1 || missing+=(postgresql)
-command -v python3 >/dev/null || missing+=(python3)
+python3 -c 'import ensurepip, venv' 2>/dev/null || missing+=(python3 python3-venv)
 command -v chromium >/dev/null || missing+=(chromium)
 [ -e /usr/share/fonts/truetype/dejavu/DejaVuSans.ttf ] || missing+=(fonts-dejavu-core)
 if [ ${#missing[@]} -gt 0 ]; then
@@ -17,6 +17,8 @@ if [ ${#missing[@]} -gt 0 ]; then
   fi
 fi
 cd "$(dirname "$0")"
+[ -x ../target/python/bin/pip ] || python3 -m venv ../target/python
+../target/python/bin/pip install --quiet --disable-pip-version-check -r python/requirements.txt
 for packages in clients browser ../static; do
   (cd "$packages" && npm ci --no-audit --no-fund --ignore-scripts)
 done

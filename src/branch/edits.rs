@@ -271,9 +271,12 @@ pub(super) fn lines_in(made: &Made, now: &str) -> Vec<(usize, usize)> {
     let (mut old, mut new) = (Cursor::new(&made.text), Cursor::new(now));
     // Of the changes before the place: what they added, what they took away; the last may reach into it.
     let (mut grown, mut shrunk, mut last) = (0_u32, 0_u32, (0_u32, 0_u32));
-    let mut moved = |byte: usize| {
+    // What was put in right before a place, or right after it, is not of it.
+    let mut moved = |byte: usize, is_start: bool| {
         let at = old.at_byte(byte);
-        while let Some(edit) = since.next_if(|edit| edit.at < at) {
+        while let Some(edit) =
+            since.next_if(|edit| edit.at < at || (is_start && edit.at == at && edit.delete == 0))
+        {
             grown += utf16_len(&edit.insert);
             shrunk += last.1;
             last = (edit.at, edit.delete);
@@ -284,7 +287,7 @@ pub(super) fn lines_in(made: &Made, now: &str) -> Vec<(usize, usize)> {
     };
     let mut lines: Vec<(usize, usize)> = Vec::new();
     for place in &made.places {
-        let ((start, first), (end, mut last)) = (moved(place.start), moved(place.end));
+        let ((start, first), (end, mut last)) = (moved(place.start, true), moved(place.end, false));
         // A line end belongs to its line, not to the next.
         if end > start && now.as_bytes()[end - 1] == b'\n' {
             last -= 1;

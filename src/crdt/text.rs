@@ -22,10 +22,11 @@ use yrs::{Update, WriteTxn};
 pub const TEXT_NAME: &str = "content";
 /// Name of the map that holds the generation's mark.
 const MARK_NAME: &str = "perch";
-/// Client ids from here up are the server's; Yjs clients use 32 bits.
-pub const FIRST_SERVER_CLIENT: u64 = 1 << 32;
 /// Client ids have 53 bits.
 const END_OF_CLIENTS: u64 = 1 << 53;
+/// Client ids from here up are the server's. Yjs draws 32 bits, but yrs, and with it pycrdt, all 53: one in two million of
+/// its documents draws an id of the server's by chance and is told to load anew.
+pub const FIRST_SERVER_CLIENT: u64 = END_OF_CLIENTS - (1 << 32);
 /// Operations per transaction: yrs merges them at commit in quadratic time (1,000 take about a millisecond).
 const EDITS_PER_TRANSACTION: usize = 500;
 /// Clients whose last place is remembered; past it all are forgotten and looked up anew.

@@ -135,13 +135,15 @@ export function hClient(s, file, socket) {
 export const count = (text, token) => text.split(token).length - 1
 /** A text for a message: runs of one letter cut, and the whole too. */
 export const shown = (text) => JSON.stringify(text.replaceAll(/(.)\1{20,}/g, '$1…').slice(0, 2000))
-export async function atRest(file, editors, tokens) {
+export async function atRest(file, editors, tokens, within) {
   let texts
   await eventually('all hold the same text', () => {
     texts = [fs.readFileSync(file, 'utf8').replaceAll('\r\n', '\n'), ...editors.map((editor) => editor.text.toString())]
     return texts.every((text) => text === texts[0]) && tokens.every((token) => count(texts[0], token) > 0)
-  }).catch((error) => { const missing = tokens.filter((token) => texts.some((text) => count(text, token) !== 1))
-    throw new Error(`${error.message}; not once everywhere: ${missing}\n${[...new Set(texts)].map((t) => `${texts.flatMap((text, n) => (text === t ? [n] : []))}: ${shown(t)}`).join('\n')}`) })
+  }, within).catch((error) => {
+    const missing = tokens.filter((token) => texts.some((text) => count(text, token) !== 1))
+    throw new Error(`${error.message}; not once everywhere: ${missing}\n${[...new Set(texts)].map((t) => `${texts.flatMap((text, n) => (text === t ? [n] : []))}: ${shown(t)}`).join('\n')}`)
+  })
   for (const token of tokens) assert.equal(count(texts[0], token), 1, `${token} is there once`)
   return texts[0]
 }

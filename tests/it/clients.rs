@@ -45,6 +45,23 @@ macro_rules! scenarios {
         mod postgres {
             $(#[test] fn $name() { super::on_postgres(stringify!($name)); })*
         }
+
+        #[test]
+        fn each_scenario_is_run() {
+            let mut written = Vec::new();
+            for file in std::fs::read_dir(folder().join("scenarios")).unwrap() {
+                let text = std::fs::read_to_string(file.unwrap().path()).unwrap();
+                for line in text.lines() {
+                    if let Some((name, _)) = line.strip_prefix("export async function ").and_then(|rest| rest.split_once('(')) {
+                        written.push(name.to_owned());
+                    }
+                }
+            }
+            let mut run = vec![$(stringify!($name).to_owned()),*];
+            written.sort();
+            run.sort();
+            assert_eq!(written, run);
+        }
     };
 }
 
@@ -58,6 +75,10 @@ scenarios!(
     moves,
     move_faults,
     follows,
+    frames,
+    trace,
+    pycrdt,
+    attacks,
     h1,
     h2,
     h3,
@@ -66,7 +87,7 @@ scenarios!(
     h6,
     h7,
     h8,
-    h9,
+    h9_recreated,
     h10,
     h11,
     h12,

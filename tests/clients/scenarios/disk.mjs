@@ -7,8 +7,8 @@ import { WebsocketProvider } from 'y-websocket'
 import * as Y from 'yjs'
 import { api, atRest, branch, clients, count, crash, data, eventually, hClient, line, perch, session, start, token, yClient } from '../harness.mjs'
 
-/** H7, H11: the process dies at each durable step of a write-back. */
-export async function faults() {
+/** H7, H11: the process dies at each durable step of a write-back; whether the exchange happened is told by the inode. */
+export async function h11() {
   for (const fault of ['staged', 'intent', 'exchanged', 'recorded']) {
     await start({ PERCH_FAULT: fault })
     const b = await branch()
@@ -37,8 +37,8 @@ export async function faults() {
   }
 }
 
-/** The file API merges (H10), keeps line ends, and a deleted file's document ends. */
-export async function files() {
+/** H10, a file API write is made from the text its caller read; it keeps line ends, and a deleted file's document ends. */
+export async function h10() {
   await start()
   const b = await branch()
   const file = path.join(b.files, 'src/a.txt')

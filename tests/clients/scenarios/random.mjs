@@ -23,6 +23,8 @@ class Plan {
     this.end = number % 2 ? '\r\n' : '\n'
     this.tokens = ['base']
     this.gone = []
+    /** Erased, but still in the file when a slow writer began: where its half file was taken in, the line is a new one. */
+    this.maybe = []
     this.editors = []
     this.offline = new Map()
     this.stopped = new Map()
@@ -115,12 +117,12 @@ class Plan {
   }
   /**
    * Many writes of whole lines with pauses, the file open all the while; others go on. On a busy machine a pause may be
-   * longer than the quiet after which perch takes a half-written file for a whole one, so nobody erases meanwhile: a
-   * line that went and came back that way is a new one.
+   * longer than the quiet after which perch takes a half-written file for a whole one, so nobody erases meanwhile.
    */
   slowly() {
     if (this.slow.length > 0) return
     const [fd, content] = this.rewrite((content) => [fs.openSync(this.file, 'w'), content])
+    this.maybe.push(...this.gone.filter((one) => content.includes(one)))
     const lines = content.split(this.end).map((one, n, all) => (n < all.length - 1 ? one + this.end : one))
     const size = Math.ceil(lines.length / (2 + whole(6)))
     this.slow.push((async () => {
@@ -177,10 +179,12 @@ class Plan {
       throw new Error(`${error.message}: ${all.map((e) => `${e.socket ? 'h' : 'y'} ${e.synced()} ${e.provider.unsyncedChanges} ${e.closed?.code} ${e.refused} ${e.socket?.status}`).join('; ')}`)
     })
     let text = await atRest(this.file, all, this.tokens)
-    for (const one of this.gone) assert.equal(count(text, one), 0, `${one} was deleted`)
+    for (const one of this.gone) assert.ok(count(text, one) <= (this.maybe.includes(one) ? 1 : 0), `${one} was deleted`)
     const raw = fs.readFileSync(this.file, 'utf8')
     if (this.end === '\r\n') assert.equal(raw.replaceAll('\r\n', '').includes('\n'), false, shown(raw))
-    assert.deepEqual(ask(`select reason from draft where branch_id = '${this.branch.id}'`), [], 'nothing was refused')
+    // After a crash a client may bring what another typed before that one does; it is sent away, and comes back.
+    const refused = ask(`select reason from draft where branch_id = '${this.branch.id}'`).flat()
+    assert.deepEqual(refused.filter((reason) => !/another connected session/.test(reason)), [], 'nothing was refused')
     // The log, replayed from nothing.
     if (whole(3) === 0) {
       await crash()
