@@ -26,7 +26,7 @@ type Slot = Arc<AsyncMutex<Option<Document>>>;
 /// See the module's docs.
 #[derive(Debug)]
 pub struct Hub {
-    context: OpenContext,
+    pub(super) context: OpenContext,
     members: Members,
     slots: Mutex<HashMap<RelPath, Slot>>,
     _watcher: Option<RecommendedWatcher>,
@@ -164,7 +164,7 @@ impl Hub {
         Ok(document)
     }
 
-    async fn resolve(&self, path: &RelPath) -> Result<RelPath, DocError> {
+    pub(super) async fn resolve(&self, path: &RelPath) -> Result<RelPath, DocError> {
         self.context.workspace.resolve(path).await.map_err(|error| DocError::Path(error.to_string()))
     }
 
@@ -241,20 +241,33 @@ impl Hub {
     ) -> Result<(Content, bool), DocError> {
         let path = self.resolve(path).await?;
         let base = named.or_else(|| self.context.versions.last_read(grant.session(), &path));
-        let base_text = base.and_then(|version| self.context.versions.text(version));
-        let slot = self.slot(&path);
+        let base = base.map(|version| (version, self.context.versions.text(version)));
+        self.write_from(&path, grant, base, bytes).await
+    }
+
+    /// Writes the file of a resolved path from a base and its text, where that is known; from the present text
+    /// without one.
+    pub(super) async fn write_from(
+        &self,
+        path: &RelPath,
+        grant: &WriteGrant,
+        base: Option<(Version, Option<Arc<str>>)>,
+        bytes: Bytes,
+    ) -> Result<(Content, bool), DocError> {
+        let slot = self.slot(path);
         let mut held = slot.lock().await;
-        let (content, is_new) = if let Some(document) = self.known(&mut held, &path).await? {
+        let (content, is_new) = if let Some(document) = self.known(&mut held, path).await? {
             drop(held);
-            let base = base.map_or(WriteBase::Present, |version| WriteBase::Version(version, base_text));
-            let was_there = self.context.workspace.stat(&path).await.is_ok_and(|stat| stat.is_some());
+            let base = base.map_or(WriteBase::Present, |(version, text)| WriteBase::Version(version, text));
+            let was_there = self.context.workspace.stat(path).await.is_ok_and(|stat| stat.is_some());
             (document.write(grant.clone(), base, bytes).await?, !was_there)
         } else {
-            let present = self.read_plain(&path).await?;
+            let present = self.read_plain(path).await?;
+            let (base, base_text) = base.map_or((None, None), |(version, text)| (Some(version), text));
             let bytes = merge_plain(present.as_ref(), base, base_text.as_deref(), bytes)?;
-            let is_new = match self.context.workspace.write(&path, bytes.clone()).await {
+            let is_new = match self.context.workspace.write(path, bytes.clone()).await {
                 Ok(is_new) => is_new,
-                Err(FsError::WrongKind { .. }) => return Err(DocError::NotAFile(path)),
+                Err(FsError::WrongKind { .. }) => return Err(DocError::NotAFile(path.clone())),
                 Err(error) => return Err(DocError::Disk(error.to_string())),
             };
             let version = Version::of(&bytes);
@@ -263,7 +276,7 @@ impl Hub {
             }
             (Content { bytes, version }, is_new)
         };
-        self.context.versions.note_read(grant.session(), &path, content.version);
+        self.context.versions.note_read(grant.session(), path, content.version);
         Ok((content, is_new))
     }
 

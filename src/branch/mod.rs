@@ -1,6 +1,7 @@
 //! A live branch: its documents, its members, its place on disk.
 
 mod document;
+mod history;
 mod hub;
 mod log_writer;
 mod members;
@@ -12,6 +13,7 @@ mod wire;
 pub use document::{
     Author, ConnectionId, Content, DocError, Document, Incoming, Join, WriteBase, decode_row,
 };
+pub use history::{DraftText, History, HistoryError, Hunk, LineAuthor, Lines};
 pub use hub::Hub;
 pub use log_writer::{LogError, LogWriter};
 pub use members::{Member, Members, Standing, WriteGrant};

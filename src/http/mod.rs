@@ -2,8 +2,10 @@
 
 mod auth;
 mod branches;
+mod drafts;
 mod error;
 mod files;
+mod history;
 mod sessions;
 mod socket;
 mod state;
@@ -49,6 +51,8 @@ pub fn router(state: AppState) -> Router {
         .merge(branches::routes())
         .merge(sessions::routes())
         .merge(files::routes())
+        .merge(history::routes())
+        .merge(drafts::routes())
         .split_for_parts();
     let description = Arc::new(description);
     documented

@@ -7,7 +7,7 @@ use super::sync::{Connection, code};
 use super::{Command, ConnectionId, DocError};
 use crate::base::{DocumentId, DraftId};
 use crate::crdt::{Awareness, SharedText};
-use crate::store::Draft;
+use crate::store::{Draft, LastText};
 use crate::workspace::RelPath;
 use bytes::Bytes;
 use std::collections::{HashMap, VecDeque};
@@ -213,9 +213,9 @@ impl Actor {
         if self.log.commit(None, self.context.clock.now_ms()).await.is_ok() {
             self.answer_committed();
         }
-        if let Err(error) =
-            self.context.store.close_document(&self.id, why, self.context.clock.now_ms()).await
-        {
+        let last = last_text(&self.live.text(), |text| self.format_for(text));
+        let now_ms = self.context.clock.now_ms();
+        if let Err(error) = self.context.store.close_document(&self.id, why, Some(&last), now_ms).await {
             warn!(document.id = %self.id, %error, "could not mark the document as closed");
         }
         info!(document.id = %self.id, "document `{}` ended: {reason}", self.path);
@@ -229,7 +229,8 @@ impl Actor {
     }
 
     pub(super) async fn keep_draft(&mut self, from: ConnectionId, update: Bytes, reason: &str) {
-        let session = self.connections.get(&from).map_or_else(String::new, Connection::session);
+        let outside = || super::Author::Outside.as_str().to_owned();
+        let session = self.connections.get(&from).map_or_else(outside, Connection::session);
         let draft = Draft {
             id: DraftId::generate(),
             branch_id: self.context.branch.clone(),
@@ -264,6 +265,14 @@ impl Actor {
             }
         }
     }
+}
+
+/// Line ends that take more room than this are not kept with a document that ended.
+const MAX_FORMAT: usize = 64 * 1024;
+
+fn last_text(text: &str, format: impl FnOnce(&str) -> crate::crdt::FileFormat) -> LastText {
+    let format = serde_json::to_string(&format(text)).ok().filter(|format| format.len() <= MAX_FORMAT);
+    LastText { len_bytes: i64::try_from(text.len()).unwrap_or(i64::MAX), format }
 }
 
 async fn next(job: &mut Option<Job>) -> JobDone {

@@ -1,5 +1,6 @@
 //! A document's place in the log: what is pending, in flight, durable; and who wrote which clocks.
 
+use super::changes::Changes;
 use super::{Author, DocError};
 use crate::base::{DocumentId, SessionId};
 use crate::branch::log_writer::{LogError, LogWriter};
@@ -22,6 +23,7 @@ pub(super) struct Log {
     committed: i64,
     pending: Vec<Bytes>,
     pending_authors: Vec<AuthorRange>,
+    pub(super) changes: Changes,
     in_flight: Option<(i64, oneshot::Receiver<Result<(), LogError>>)>,
     rows: usize,
     bytes: usize,
@@ -37,6 +39,7 @@ impl Log {
             committed: position,
             pending: Vec::new(),
             pending_authors: Vec::new(),
+            changes: Changes::default(),
             in_flight: None,
             rows: 0,
             bytes: 0,
@@ -82,6 +85,7 @@ impl Log {
         }
         self.pending.push(update);
         self.position += 1;
+        self.changes.note(self.position, author, applied, now_ms);
         self.position
     }
 
@@ -98,6 +102,7 @@ impl Log {
             document_id: self.document.clone(),
             row,
             authors: std::mem::take(&mut self.pending_authors),
+            changes: self.changes.take_pending(),
             disk,
         }
     }

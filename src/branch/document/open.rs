@@ -55,7 +55,7 @@ pub(in crate::branch) async fn open(
             if gone {
                 // Deleted while nobody had it open: that generation has ended.
                 let now_ms = context.clock.now_ms();
-                context.store.close_document(&row.id, "deleted", now_ms).await.map_err(store_error)?;
+                context.store.close_document(&row.id, "deleted", None, now_ms).await.map_err(store_error)?;
                 seed(context, path, may_create).await?
             } else {
                 row.id

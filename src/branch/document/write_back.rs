@@ -76,7 +76,13 @@ impl Actor {
                     temp: staged.name.clone(),
                     inode: staged.inode,
                 });
-                let append = Append { document_id: id, row: None, authors: Vec::new(), disk: Some(record) };
+                let append = Append {
+                    document_id: id,
+                    row: None,
+                    authors: Vec::new(),
+                    changes: Vec::new(),
+                    disk: Some(record),
+                };
                 match writer.append(append).await.await {
                     Ok(Ok(())) => {}
                     Ok(Err(error)) => return Err(WriteError::Log(error.to_string())),
