@@ -8,7 +8,7 @@ use super::document::{Author, Content, DocError, decode_row};
 use super::hub::Hub;
 use super::members::WriteGrant;
 use crate::base::{DocumentId, DraftId, SessionId};
-use crate::crdt::{FileFormat, Run, SharedText, decode, inspect};
+use crate::crdt::{FIRST_SERVER_CLIENT, FileFormat, Run, SharedText, decode, inspect};
 use crate::store::{AuthorRange, ChangeRow, Draft, DraftHead, Ended, Past, StoreError};
 use crate::workspace::RelPath;
 use imara_diff::{Algorithm, Diff, InternedInput};
@@ -364,17 +364,20 @@ impl Hub {
     }
 }
 
-/// The text with a refused update in it: on the document it was meant for, or standing alone (another history of the
-/// file). `None` where parts that it builds on are not there.
+/// The text with a refused update in it: on the document it was meant for, or standing alone where it comes from
+/// another history of the file. `None` where parts that it builds on are not there.
 fn text_with(update: &[u8], document: Option<SharedText>) -> Option<String> {
     let info = inspect(update).ok()?;
-    let empty = SharedText::load([]).ok();
-    [document, empty].into_iter().flatten().find_map(|mut copy| {
-        if info.missing(|client| copy.known(client)) || copy.apply(update).is_err() {
-            return None;
-        }
-        Some(copy.text())
-    })
+    let is_of = |document: &SharedText| {
+        let known = |client| document.known(client);
+        info.ranges.iter().all(|range| range.client < FIRST_SERVER_CLIENT || range.end <= known(range.client))
+    };
+    let mut copy = document.filter(is_of).or_else(|| SharedText::load([]).ok())?;
+    if info.missing(|client| copy.known(client)) {
+        return None;
+    }
+    copy.apply(update).ok()?;
+    Some(copy.text())
 }
 
 fn hunks(old: &str, new: &str) -> Vec<Hunk> {
@@ -516,16 +519,23 @@ mod tests {
 
     #[test]
     fn a_draft_is_shown_on_its_document_or_alone() {
-        use crate::crdt::Edit;
-        let edit = |at, insert: &str| [Edit { at, delete: 0, insert: insert.into() }];
-        let seed = SharedText::seed(crate::crdt::FIRST_SERVER_CLIENT, "text");
-        let document = SharedText::load([seed.as_ref()]).unwrap();
-        let mut other = document.fork().unwrap();
-        let first = other.edit(&edit(4, " more")).unwrap().remove(0).0;
-        let second = other.edit(&edit(9, "!")).unwrap().remove(0).0;
-        assert_eq!(text_with(&first, document.fork().ok()).unwrap(), "text more");
-        assert_eq!(text_with(&second, document.fork().ok()), None, "what it builds on is not there");
-        assert_eq!(text_with(&other.encode_state(), None).unwrap(), "text more!");
-        assert_eq!(text_with(b"no update", Some(document)), None);
+        let seed = SharedText::seed(FIRST_SERVER_CLIENT, "text");
+        let document = || SharedText::load([seed.as_ref()]).ok();
+        // What a browser with the id 7 sends: `insert` at `clock`, right of clock 4 of `origin`.
+        let typed = |clock: u8, origin: &[u8], insert: &str| {
+            let mut update = vec![1, 1, 7, clock, 0x84];
+            update.extend_from_slice(origin);
+            update.extend_from_slice(&[4, u8::try_from(insert.len()).unwrap()]);
+            update.extend_from_slice(insert.as_bytes());
+            update.push(0);
+            update
+        };
+        let of_seed = [0x80, 0x80, 0x80, 0x80, 0x10];
+        assert_eq!(text_with(&typed(0, &of_seed, " more"), document()).unwrap(), "text more");
+        assert_eq!(text_with(&typed(5, &[7], "!"), document()), None, "what it builds on is not there");
+        let other = SharedText::seed(FIRST_SERVER_CLIENT + 1, "another history");
+        assert_eq!(text_with(&other, document()).unwrap(), "another history");
+        assert_eq!(text_with(&other, None).unwrap(), "another history");
+        assert_eq!(text_with(b"no update", document()), None);
     }
 }

@@ -1,23 +1,23 @@
 //! One open branch: lookups only, its documents and members have their own types.
 
 use super::document::{self, Content, DocError, Document, OpenContext, WriteBase};
-use super::members::{Members, WriteGrant};
+use super::events::{Event, Events, Seat};
+use super::members::{Member, Members, WriteGrant};
 use super::versions::{Version, Versions};
+use super::watch::{Quiet, Sign, Signs, Watch, watch};
 use crate::base::{BranchId, Clock, SessionId, Tasks};
 use crate::branch::LogWriter;
 use crate::crdt::{apply, decode, rebase};
-use crate::store::{Store, StoreError};
-use crate::workspace::{FsError, RelPath, Workspace};
+use crate::store::{SessionRow, Store, StoreError};
+use crate::workspace::{FsError, Kind, RelPath, Workspace};
 use bytes::Bytes;
-use notify::{EventKind, RecommendedWatcher, RecursiveMode, Watcher};
 use parking_lot::Mutex;
 use std::collections::HashMap;
-use std::sync::Arc;
-use tokio::sync::{Mutex as AsyncMutex, mpsc};
+use std::sync::{Arc, Weak};
+use tokio::sync::Mutex as AsyncMutex;
+use tokio::time::Instant;
 use tracing::{info, warn};
 
-/// File events that may wait; past it documents find out at their next look.
-const EVENTS: usize = 4_096;
 /// The largest file that the file API reads or writes; it is held in memory whole.
 const MAX_FILE_BYTES: u64 = 64 * 1024 * 1024;
 
@@ -29,7 +29,7 @@ pub struct Hub {
     pub(super) context: OpenContext,
     members: Members,
     slots: Mutex<HashMap<RelPath, Slot>>,
-    _watcher: Option<RecommendedWatcher>,
+    _watch: Watch,
 }
 
 impl Hub {
@@ -49,8 +49,8 @@ impl Hub {
     ) -> Result<Arc<Self>, StoreError> {
         let stop = tasks.stopping().clone();
         let versions = Arc::new(Versions::default());
-        let (sender, mut events) = mpsc::channel(EVENTS);
-        let watcher = watch(&workspace, sender);
+        let (watch, signs) = watch(&workspace);
+        let events = Events::new(clock.clone());
         let context = OpenContext {
             branch,
             workspace,
@@ -58,30 +58,96 @@ impl Hub {
             log,
             clock,
             versions,
+            events,
             tasks: tasks.clone(),
             stop,
             max_bytes,
         };
-        let hub = Arc::new(Self {
-            context,
-            members: Members::default(),
-            slots: Mutex::default(),
-            _watcher: watcher,
-        });
+        let hub =
+            Arc::new(Self { context, members: Members::default(), slots: Mutex::default(), _watch: watch });
         let weak = Arc::downgrade(&hub);
-        tasks.spawn(async move {
-            while let Some((path, is_closed)) = events.recv().await {
-                let Some(hub) = weak.upgrade() else { break };
-                let slot = hub.slots.lock().get(&path).cloned();
-                if let Some(slot) = slot
-                    && let Some(document) = slot.lock().await.clone()
-                {
-                    document.file_event(is_closed).await;
-                }
-            }
-        });
+        tasks.spawn(Self::hear(weak, signs));
         hub.recover().await?;
         Ok(hub)
+    }
+
+    /// Hands what the watcher sees to the open documents; of other paths it tells the listeners itself.
+    async fn hear(hub: Weak<Self>, mut signs: Signs) {
+        let mut quiet = Quiet::default();
+        loop {
+            let due = quiet.due();
+            let sign = tokio::select! {
+                sign = signs.next() => match sign {
+                    Some(sign) => Some(sign),
+                    None => return,
+                },
+                () = async {
+                    match due {
+                        Some(due) => tokio::time::sleep_until(due).await,
+                        None => std::future::pending().await,
+                    }
+                } => None,
+            };
+            let Some(hub) = hub.upgrade() else { return };
+            if signs.overflowed() {
+                quiet.clear();
+                for document in hub.open_documents().await {
+                    document.file_event(false).await;
+                }
+                hub.events().publish(&Event::Reset);
+            }
+            match sign {
+                // Told besides its two halves, which documents have heard.
+                Some((path, sign)) => {
+                    let is_closed = matches!(sign, Sign::Closed | Sign::MovedHere);
+                    match hub.open_document(&path).await {
+                        Some(document) if !matches!(sign, Sign::MovedFrom(_)) => {
+                            document.file_event(is_closed).await
+                        }
+                        Some(_) => {}
+                        None => quiet.note(path, &sign, Instant::now()),
+                    }
+                }
+                None => quiet.tell(hub.workspace(), hub.events(), Instant::now()).await,
+            }
+        }
+    }
+
+    async fn open_document(&self, path: &RelPath) -> Option<Document> {
+        let slot = self.slots.lock().get(path).cloned()?;
+        let held = slot.lock().await;
+        held.clone().filter(|document| !document.is_closed())
+    }
+
+    async fn open_documents(&self) -> Vec<Document> {
+        let slots: Vec<Slot> = self.slots.lock().values().cloned().collect();
+        let mut open = Vec::new();
+        for slot in slots {
+            open.extend(slot.lock().await.clone().filter(|document| !document.is_closed()));
+        }
+        open
+    }
+
+    /// What happens on the branch.
+    #[must_use]
+    pub fn events(&self) -> &Arc<Events> {
+        &self.context.events
+    }
+
+    /// Counts a member as present, for listeners, as long as the seat lives.
+    #[must_use]
+    pub fn sit(&self, member: &Member) -> Seat {
+        self.context.events.sit(member.session(), &member.standing().name)
+    }
+
+    /// Makes a changed session row felt on everything that its member holds open, and tells the listeners.
+    pub fn session_changed(&self, row: &SessionRow) {
+        self.members.changed(row);
+        let session = row.id.clone();
+        self.context.events.publish(&match row.ended_at_ms {
+            Some(_) => Event::SessionEnded { session },
+            None => Event::SessionChanged { session },
+        });
     }
 
     async fn recover(&self) -> Result<(), StoreError> {
@@ -274,6 +340,13 @@ impl Hub {
             if let Ok((text, _)) = decode(&bytes) {
                 self.context.versions.remember(version, &text);
             }
+            let by = vec![grant.session().to_string()];
+            self.context.events.note_own(path, Some(version), &by);
+            self.context.events.publish(&if is_new {
+                Event::FileCreated { path: path.to_string(), kind: Kind::File, by }
+            } else {
+                Event::FileChanged { path: path.to_string(), by }
+            });
             (Content { bytes, version }, is_new)
         };
         self.context.versions.note_read(grant.session(), path, content.version);
@@ -284,7 +357,7 @@ impl Hub {
     ///
     /// # Errors
     /// [`DocError::NotFound`] when there is none.
-    pub async fn delete(&self, path: &RelPath, _grant: &WriteGrant) -> Result<(), DocError> {
+    pub async fn delete(&self, path: &RelPath, grant: &WriteGrant) -> Result<(), DocError> {
         let path = self.resolve(path).await?;
         let slot = self.slot(&path);
         let mut held = slot.lock().await;
@@ -293,12 +366,14 @@ impl Hub {
             *held = None;
         }
         match self.context.workspace.stat(&path).await {
-            Ok(Some(_)) => self
-                .context
-                .workspace
-                .remove_file(&path)
-                .await
-                .map_err(|error| DocError::Disk(error.to_string())),
+            Ok(Some(_)) => {
+                let removed = self.context.workspace.remove_file(&path).await;
+                removed.map_err(|error| DocError::Disk(error.to_string()))?;
+                let by = vec![grant.session().to_string()];
+                self.context.events.note_own(&path, None, &by);
+                self.context.events.publish(&Event::FileDeleted { path: path.to_string(), by });
+                Ok(())
+            }
             Ok(None) => Err(DocError::NotFound(path)),
             Err(error) => Err(DocError::Disk(error.to_string())),
         }
@@ -322,32 +397,4 @@ fn merge_plain(
     let (new, format) = decode(&bytes).map_err(|_| unknown())?;
     let merged = apply(&now, &rebase(base_text, &now, &new));
     Ok(format.follow(&new, &merged).encode(&merged).into())
-}
-
-/// Watches the workspace. Without a watch (too many folders) documents find changes when they are read or written.
-fn watch(workspace: &Workspace, sender: mpsc::Sender<(RelPath, bool)>) -> Option<RecommendedWatcher> {
-    use notify::event::{AccessKind, AccessMode, ModifyKind};
-    let root = workspace.folder().to_owned();
-    let folder = root.clone();
-    let handler = move |event: notify::Result<notify::Event>| {
-        let Ok(event) = event else { return };
-        let is_closed = match event.kind {
-            EventKind::Access(AccessKind::Close(AccessMode::Write))
-            | EventKind::Modify(ModifyKind::Name(_)) => true,
-            // Opens and reads are events too, our own among them.
-            EventKind::Access(_) => return,
-            _ => false,
-        };
-        for path in event.paths {
-            let Ok(relative) = path.strip_prefix(&root) else { continue };
-            let Some(path) = relative.to_str().and_then(|text| text.parse().ok()) else { continue };
-            // A full queue is made up for by the look before each write-back and read.
-            let _ = sender.try_send((path, is_closed));
-        }
-    };
-    let started = notify::recommended_watcher(handler)
-        .and_then(|mut watcher| watcher.watch(&folder, RecursiveMode::Recursive).map(|()| watcher));
-    started
-        .inspect_err(|error| warn!(%error, "the workspace can't be watched; outside changes are seen late"))
-        .ok()
 }

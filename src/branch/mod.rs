@@ -1,6 +1,7 @@
 //! A live branch: its documents, its members, its place on disk.
 
 mod document;
+mod events;
 mod history;
 mod hub;
 mod log_writer;
@@ -8,11 +9,13 @@ mod members;
 mod outbox;
 mod registry;
 mod versions;
+mod watch;
 mod wire;
 
 pub use document::{
     Author, ConnectionId, Content, DocError, Document, Incoming, Join, WriteBase, decode_row,
 };
+pub use events::{EVENTS_KEPT, Event, EventId, EventJson, Events, Listener, MAX_LISTENERS, Seat, Told};
 pub use history::{DraftText, History, HistoryError, Hunk, LineAuthor, Lines};
 pub use hub::Hub;
 pub use log_writer::{LogError, LogWriter};

@@ -4,6 +4,7 @@ mod auth;
 mod branches;
 mod drafts;
 mod error;
+mod events;
 mod files;
 mod history;
 mod sessions;
@@ -53,6 +54,7 @@ pub fn router(state: AppState) -> Router {
         .merge(files::routes())
         .merge(history::routes())
         .merge(drafts::routes())
+        .merge(events::routes())
         .split_for_parts();
     let description = Arc::new(description);
     documented

@@ -6,9 +6,10 @@ use super::open::OpenContext;
 use super::sync::{Connection, code};
 use super::{Command, ConnectionId, DocError};
 use crate::base::{DocumentId, DraftId};
+use crate::branch::events::Event;
 use crate::crdt::{Awareness, SharedText};
 use crate::store::{Draft, LastText};
-use crate::workspace::RelPath;
+use crate::workspace::{Kind, RelPath};
 use bytes::Bytes;
 use std::collections::{HashMap, VecDeque};
 use std::future::Future;
@@ -206,6 +207,23 @@ impl Actor {
             connection.close(code::FAILED, reason);
         }
         self.end = Some(End::Gone);
+        self.tell_closed("failed");
+    }
+
+    fn tell_closed(&self, reason: &str) {
+        let (path, document) = (self.path.to_string(), self.id.clone());
+        let closed = Event::DocumentClosed { path, document, reason: reason.to_owned() };
+        self.context.events.publish(&closed);
+    }
+
+    /// Tells that the file has other bytes. `is_new`: it was not there before.
+    pub(super) fn tell_file(&self, is_new: bool, by: Vec<String>) {
+        let path = self.path.to_string();
+        self.context.events.publish(&if is_new {
+            Event::FileCreated { path, kind: Kind::File, by }
+        } else {
+            Event::FileChanged { path, by }
+        });
     }
 
     /// Ends the document for good: its log is kept and can be restored, the path is free for a new generation.
@@ -226,6 +244,7 @@ impl Actor {
             waiter.answer(Err(DocError::NotFound(self.path.clone())));
         }
         self.end = Some(End::Gone);
+        self.tell_closed(why);
     }
 
     pub(super) async fn keep_draft(&mut self, from: ConnectionId, update: Bytes, reason: &str) {
@@ -257,6 +276,7 @@ impl Actor {
             for connection in self.connections.values() {
                 connection.close(code::STOPPING, "perch is stopping; come back");
             }
+            self.tell_closed(if end == End::Idle { "idle" } else { "stopping" });
         }
         // Commands that arrived before the close: connections among them must hear that they are to come back.
         while let Ok(command) = self.commands.try_recv() {

@@ -105,6 +105,7 @@ impl Actor {
 
     /// The file holds our text: take in what came out if it is not what we knew, then record it.
     pub(super) async fn on_wrote(&mut self, wrote: Wrote) {
+        let (before, version) = (self.disk.version, wrote.version);
         let foreign = wrote.came_out.clone().filter(|_| !wrote.was_known);
         let outcome = match foreign {
             Some(bytes) => match self.ingest(&bytes, Some(&wrote)).await {
@@ -123,6 +124,11 @@ impl Actor {
             return;
         }
         crate::base::fault("recorded");
+        if before != Some(version) {
+            let by = self.log.changes.take_unwritten();
+            self.context.events.note_own(&self.path, Some(version), &by);
+            self.tell_file(before.is_none(), by);
+        }
         if let Some(name) = &wrote.temp {
             let held = self.context.workspace.has_writers(name).await.unwrap_or(false);
             match &wrote.came_out {
