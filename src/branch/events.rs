@@ -167,11 +167,20 @@ struct Ring {
     is_closed: bool,
 }
 
+/// What perch itself did to a file.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Own {
+    /// Put these bytes there.
+    Wrote(Version),
+    /// Removed it.
+    Deleted,
+}
+
 #[derive(Debug)]
 struct OwnWrite {
     at: Instant,
     path: RelPath,
-    version: Option<Version>,
+    what: Own,
     by: Vec<String>,
 }
 
@@ -259,23 +268,23 @@ impl Events {
         Seat { events: Arc::clone(self), session: session.clone() }
     }
 
-    /// Remembers a write (or deletion: no version) of perch's own for [`Events::is_own`].
-    pub(super) fn note_own(&self, path: &RelPath, version: Option<Version>, by: &[String]) {
+    /// Remembers what perch itself did for [`Events::own`].
+    pub(super) fn note_own(&self, path: &RelPath, what: Own, by: &[String]) {
         let mut own = self.own.lock();
         if own.len() >= OWN_WRITES {
             own.pop_front();
         }
-        own.push_back(OwnWrite { at: Instant::now(), path: path.clone(), version, by: by.to_vec() });
+        own.push_back(OwnWrite { at: Instant::now(), path: path.clone(), what, by: by.to_vec() });
     }
 
-    /// What perch itself did last at a path a moment ago: the version it wrote, or that it deleted the file.
-    pub(super) fn own_write(&self, path: &RelPath) -> Option<Option<Version>> {
+    /// What perch itself did last at a path, a moment ago.
+    pub(super) fn own(&self, path: &RelPath) -> Option<Own> {
         let own = self.own.lock();
         own.iter()
             .rev()
             .take_while(|own| own.at.elapsed() < ECHO_WITHIN)
             .find(|own| own.path == *path)
-            .map(|own| own.version)
+            .map(|own| own.what)
     }
 
     /// Who made perch write something beneath a folder a moment ago.

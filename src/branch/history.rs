@@ -14,7 +14,7 @@ use crate::workspace::RelPath;
 use imara_diff::{Algorithm, Diff, InternedInput};
 use serde::Serialize;
 use std::collections::{BTreeSet, HashMap};
-use tokio::sync::Semaphore;
+use tokio::sync::{Semaphore, SemaphorePermit};
 
 /// Replays at once in this process; one more waits.
 static REPLAYS: Semaphore = Semaphore::const_new(2);
@@ -118,10 +118,15 @@ pub struct DraftText {
     pub text: Option<String>,
 }
 
+/// Taken before anything is loaded: what waits for its turn takes no memory.
+async fn turn() -> Result<SemaphorePermit<'static>, HistoryError> {
+    REPLAYS.acquire().await.map_err(|_| HistoryError::Damaged)
+}
+
 async fn replay<T: Send + 'static>(
+    _turn: SemaphorePermit<'static>,
     work: impl FnOnce() -> Option<T> + Send + 'static,
 ) -> Result<T, HistoryError> {
-    let _turn = REPLAYS.acquire().await.map_err(|_| HistoryError::Damaged)?;
     tokio::task::spawn_blocking(work).await.ok().flatten().ok_or(HistoryError::Damaged)
 }
 
@@ -170,6 +175,7 @@ impl Hub {
         look: impl FnOnce(&SharedText) -> T + Send + 'static,
     ) -> Result<(i64, T), HistoryError> {
         let store = &self.context.store;
+        let turn = turn().await?;
         let position = match position {
             Some(position) => position,
             None => store.positions(id).await?.ok_or(HistoryError::Damaged)?.1,
@@ -178,7 +184,8 @@ impl Hub {
             Past::Gone(oldest) => Err(HistoryError::Gone { position, oldest }),
             Past::Ahead(newest) => Err(HistoryError::Ahead { position, newest }),
             Past::Kept { snapshot, rows } => {
-                let made = replay(move || text_of(&snapshot, &rows, position).map(|shared| look(&shared)));
+                let made =
+                    replay(turn, move || text_of(&snapshot, &rows, position).map(|shared| look(&shared)));
                 Ok((position, made.await?))
             }
         }
@@ -210,7 +217,7 @@ impl Hub {
         let (document, _) = self.living(path).await?;
         let (to, new) = self.replica(&document, to).await?;
         let (_, old) = self.replica(&document, Some(from)).await?;
-        Ok((to, replay(move || Some(hunks(&old, &new))).await?))
+        Ok((to, replay(turn().await?, move || Some(hunks(&old, &new))).await?))
     }
 
     /// Who typed which line of the newest durable text, and when; with its position.
@@ -231,7 +238,7 @@ impl Hub {
             session_id: FILE.to_owned(),
             at_ms: made_at,
         };
-        Ok((position, replay(move || Some(lines(&runs, &ranges, &seed))).await?))
+        Ok((position, replay(turn().await?, move || Some(lines(&runs, &ranges, &seed))).await?))
     }
 
     /// Makes the text of a position the present one, as edits of the caller's merged with what others type meanwhile.
@@ -312,6 +319,7 @@ impl Hub {
     /// [`HistoryError::NotFound`].
     pub async fn draft(&self, id: &DraftId, session: Option<&SessionId>) -> Result<DraftText, HistoryError> {
         let store = &self.context.store;
+        let turn = turn().await?;
         let draft = store.draft(&self.context.branch, id).await?;
         let is_theirs = |draft: &Draft| session.is_none_or(|session| draft.session_id == session.as_str());
         let draft = draft.filter(is_theirs).ok_or(HistoryError::NotFound("draft"))?;
@@ -322,7 +330,7 @@ impl Hub {
         {
             state = Some((snapshot, rows, newest));
         }
-        replay(move || {
+        replay(turn, move || {
             let text = if draft.session_id == Author::Outside.as_str() {
                 decode(&draft.data).ok().map(|(text, _)| text)
             } else {

@@ -1,7 +1,7 @@
 //! One open branch: lookups only, its documents and members have their own types.
 
 use super::document::{self, Content, DocError, Document, OpenContext, WriteBase};
-use super::events::{Event, Events, Seat};
+use super::events::{Event, Events, Own, Seat};
 use super::members::{Member, Members, WriteGrant};
 use super::versions::{Version, Versions};
 use super::watch::{Quiet, Sign, Signs, Watch, watch};
@@ -102,7 +102,7 @@ impl Hub {
                     let is_closed = matches!(sign, Sign::Closed | Sign::MovedHere);
                     match hub.open_document(&path).await {
                         Some(document) if !matches!(sign, Sign::MovedFrom(_)) => {
-                            document.file_event(is_closed).await
+                            document.file_event(is_closed).await;
                         }
                         Some(_) => {}
                         None => quiet.note(path, &sign, Instant::now()),
@@ -341,7 +341,7 @@ impl Hub {
                 self.context.versions.remember(version, &text);
             }
             let by = vec![grant.session().to_string()];
-            self.context.events.note_own(path, Some(version), &by);
+            self.context.events.note_own(path, Own::Wrote(version), &by);
             self.context.events.publish(&if is_new {
                 Event::FileCreated { path: path.to_string(), kind: Kind::File, by }
             } else {
@@ -370,7 +370,7 @@ impl Hub {
                 let removed = self.context.workspace.remove_file(&path).await;
                 removed.map_err(|error| DocError::Disk(error.to_string()))?;
                 let by = vec![grant.session().to_string()];
-                self.context.events.note_own(&path, None, &by);
+                self.context.events.note_own(&path, Own::Deleted, &by);
                 self.context.events.publish(&Event::FileDeleted { path: path.to_string(), by });
                 Ok(())
             }

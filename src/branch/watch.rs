@@ -1,6 +1,6 @@
 //! The watcher of a branch's files: what it sees goes to open documents at once, and to listeners once it is quiet.
 
-use super::events::{Event, Events};
+use super::events::{Event, Events, Own};
 use super::versions::Version;
 use crate::workspace::{FsError, Kind, RelPath, Workspace};
 use notify::event::{AccessKind, AccessMode, CreateKind, ModifyKind, RemoveKind, RenameMode};
@@ -243,9 +243,8 @@ fn tell(
     }
     let path_text = path.to_string();
     match (pending.existed, kind) {
-        (Some(false), None) => {}
+        (Some(false), None) | (Some(true), Some(Kind::Folder)) => {}
         (_, None) => told.push(Event::FileDeleted { path: path_text, by: disk() }),
-        (Some(true), Some(Kind::Folder)) => {}
         (None, Some(kind @ Kind::Folder)) | (Some(false), Some(kind)) => {
             let own = if kind == Kind::Folder { events.own_beneath(path) } else { None };
             told.push(Event::FileCreated { path: path_text, kind, by: own.unwrap_or_else(disk) });
@@ -265,10 +264,10 @@ async fn kind_at(workspace: &Workspace, path: &RelPath) -> Option<Kind> {
 
 /// Whether what is at a path is what perch itself put there a moment ago, and has told of.
 async fn is_echo(workspace: &Workspace, events: &Events, path: &RelPath) -> bool {
-    match events.own_write(path) {
+    match events.own(path) {
         None => false,
-        Some(None) => kind_at(workspace, path).await.is_none(),
-        Some(Some(version)) => {
+        Some(Own::Deleted) => kind_at(workspace, path).await.is_none(),
+        Some(Own::Wrote(version)) => {
             let file = workspace.read(path, MAX_ECHO_BYTES).await;
             file.is_ok_and(|file| file.is_some_and(|file| Version::of(&file.bytes) == version))
         }

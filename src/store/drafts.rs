@@ -219,6 +219,29 @@ mod tests {
         assert_eq!(too_much(&many).len(), 3);
     }
 
+    #[tokio::test]
+    async fn large_drafts_push_out_only_their_senders() {
+        let (store, branch, _folder) = crate::store::testing().await;
+        let draft = |session: &str, len: usize, at_ms| Draft {
+            id: DraftId::generate(),
+            branch_id: branch.clone(),
+            document_id: None,
+            path: "a".into(),
+            session_id: session.into(),
+            reason: "test".into(),
+            data: vec![0; len],
+            created_at_ms: at_ms,
+        };
+        store.insert_draft(&draft("ann", 10, 0)).await.unwrap();
+        for at_ms in 1..5 {
+            store.insert_draft(&draft("eve", 30 * 1024 * 1024, at_ms)).await.unwrap();
+        }
+        let left: Vec<_> = store.drafts(&branch, None).await.unwrap();
+        let left: Vec<_> = left.iter().map(|head| (head.session_id.as_str(), head.created_at_ms)).collect();
+        assert_eq!(left, [("eve", 4), ("eve", 3), ("ann", 0)]);
+        assert_eq!(store.drafts(&branch, Some(&"ann".parse().unwrap())).await.unwrap().len(), 1);
+    }
+
     #[test]
     fn a_branch_has_a_bound_whoever_fills_it() {
         let names: Vec<String> = (0..20).map(|n| format!("s{n}")).collect();

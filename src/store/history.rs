@@ -313,6 +313,43 @@ mod tests {
         assert_eq!(kept_snapshots(&[(7, HISTORY_BYTES * 2)], &[]), [7], "the newest stays whatever its size");
     }
 
+    #[tokio::test]
+    async fn ended_documents_are_bounded_and_go_with_all_they_have() {
+        use crate::store::{Append, AuthorRange, DiskRecord, NewDocument};
+        let (store, branch, _folder) = crate::store::testing().await;
+        let count = i64::try_from(ENDED_KEPT).unwrap() + 3;
+        for at_ms in 0..count {
+            let id = DocumentId::generate();
+            let new = NewDocument {
+                id: id.clone(),
+                branch_id: branch.clone(),
+                path: "a".into(),
+                generation: 1 << 40,
+                snapshot: vec![0; 100].into(),
+                disk: DiskRecord::default(),
+                now_ms: 0,
+            };
+            store.create_document(&new).await.unwrap();
+            let authors = vec![AuthorRange {
+                client_id: 1,
+                clock_start: 0,
+                clock_end: 1,
+                session_id: "ann".into(),
+                at_ms,
+            }];
+            let append = Append { document_id: id.clone(), row: None, authors, changes: vec![], disk: None };
+            store.append(&[append]).await.unwrap();
+            let text = LastText { len_bytes: at_ms, format: None };
+            store.close_document(&id, "deleted", Some(&text), at_ms).await.unwrap();
+        }
+        let ended = store.ended(&branch).await.unwrap();
+        let kept: Vec<_> = ended.iter().map(|ended| ended.text.as_ref().unwrap().len_bytes).collect();
+        assert_eq!(kept, (3..count).rev().collect::<Vec<_>>());
+        let sql = "select count(*) from document_author";
+        let (rows,): (i64,) = on_db!(store, pool => sqlx::query_as(sql).fetch_one(pool).await).unwrap();
+        assert_eq!(rows, i64::try_from(ENDED_KEPT).unwrap());
+    }
+
     proptest! {
         #![proptest_config(ProptestConfig::with_cases(16))]
         #[test]

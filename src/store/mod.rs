@@ -25,3 +25,26 @@ pub use history::{
 pub use links::Link;
 pub use sessions::SessionRow;
 pub use tokens::ApiToken;
+
+/// A store on SQLite with one branch in it, and the folder it lives in.
+#[cfg(test)]
+async fn testing() -> (Store, crate::base::BranchId, tempfile::TempDir) {
+    let folder = tempfile::tempdir().unwrap();
+    let options = Options { database_url: None, data: folder.path().to_owned() };
+    let store = Store::open(&options).await.unwrap();
+    let branch = Branch {
+        id: crate::base::BranchId::generate(),
+        name: "test".into(),
+        description: String::new(),
+        tags: Vec::new(),
+        state: BranchState::Ready,
+        error: None,
+        git_url: None,
+        git_ref: None,
+        forked_from: None,
+        created_at_ms: 0,
+        updated_at_ms: 0,
+    };
+    store.insert_branch(&branch).await.unwrap();
+    (store, branch.id, folder)
+}

@@ -105,7 +105,7 @@ mod tests {
         }
     }
 
-    /// Entries as (first, last, authors) of (author, at_ms).
+    /// Entries as first and last position and authors, of authors and times.
     fn entries(plan: &[(&str, i64)]) -> Vec<(i64, i64, String)> {
         let mut changes = Changes::default();
         for (position, (name, at_ms)) in (1..).zip(plan) {

@@ -7,6 +7,7 @@
 use super::DocError;
 use super::actor::Actor;
 use super::disk::{JobDone, Seen, WriteError, look};
+use crate::branch::events::Own;
 use crate::branch::versions::Version;
 use crate::crdt::FileFormat;
 use crate::store::{Append, DiskRecord, Intent};
@@ -126,7 +127,7 @@ impl Actor {
         crate::base::fault("recorded");
         if before != Some(version) {
             let by = self.log.changes.take_unwritten();
-            self.context.events.note_own(&self.path, Some(version), &by);
+            self.context.events.note_own(&self.path, Own::Wrote(version), &by);
             self.tell_file(before.is_none(), by);
         }
         if let Some(name) = &wrote.temp {
