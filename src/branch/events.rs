@@ -172,8 +172,10 @@ struct Ring {
 pub(super) enum Own {
     /// Put these bytes there.
     Wrote(Version),
-    /// Removed it.
+    /// Removed it, or moved it away.
     Deleted,
+    /// Moved it here.
+    MovedHere,
 }
 
 #[derive(Debug)]

@@ -55,9 +55,6 @@ pub enum HistoryError {
         /// What there is.
         newest: i64,
     },
-    /// The path is taken.
-    #[error("there is already something at `{0}`; name another `path`")]
-    Exists(RelPath),
     /// The log can't be replayed.
     #[error("the document's log can't be replayed")]
     Damaged,
@@ -277,7 +274,7 @@ impl Hub {
     /// Brings the last text of an ended document back as a new file, at its old path without another.
     ///
     /// # Errors
-    /// [`HistoryError::Exists`] when the path is taken, [`HistoryError::NotFound`] for no ended document of the branch.
+    /// [`DocError::Exists`] when the path is taken, [`HistoryError::NotFound`] for no ended document of the branch.
     pub async fn restore_ended(
         &self,
         id: &DocumentId,
@@ -293,7 +290,7 @@ impl Hub {
         let path = self.resolve(&path).await?;
         let taken = self.workspace().stat(&path).await.map_err(|error| DocError::Disk(error.to_string()))?;
         if taken.is_some() {
-            return Err(HistoryError::Exists(path));
+            return Err(DocError::Exists(path).into());
         }
         let (_, text) = self.replica(id, None).await?;
         let format = ended.text.and_then(|last| last.format);

@@ -197,6 +197,10 @@ impl Quiet {
         }
         let mut told = BTreeSet::new();
         for (path, pending) in due {
+            // Told as one with where it came from.
+            if events.own(&path) == Some(Own::MovedHere) {
+                continue;
+            }
             let is_echo = is_echo(workspace, events, &path).await;
             let kind = kind_at(workspace, &path).await;
             let from_kind = match &pending.from {
@@ -265,7 +269,7 @@ async fn kind_at(workspace: &Workspace, path: &RelPath) -> Option<Kind> {
 /// Whether what is at a path is what perch itself put there a moment ago, and has told of.
 async fn is_echo(workspace: &Workspace, events: &Events, path: &RelPath) -> bool {
     match events.own(path) {
-        None => false,
+        None | Some(Own::MovedHere) => false,
         Some(Own::Deleted) => kind_at(workspace, path).await.is_none(),
         Some(Own::Wrote(version)) => {
             let file = workspace.read(path, MAX_ECHO_BYTES).await;

@@ -7,9 +7,11 @@ mod error;
 mod events;
 mod files;
 mod history;
+mod moves;
 mod sessions;
 mod socket;
 mod state;
+mod to_the_end;
 
 pub use auth::token_hash;
 pub use error::ApiError;
@@ -55,6 +57,7 @@ pub fn router(state: AppState) -> Router {
         .merge(history::routes())
         .merge(drafts::routes())
         .merge(events::routes())
+        .merge(moves::routes())
         .split_for_parts();
     let description = Arc::new(description);
     documented
@@ -64,6 +67,7 @@ pub fn router(state: AppState) -> Router {
         .route("/readyz", get(ready))
         .route("/v1/openapi.json", get(async move || Json(Arc::clone(&description))))
         .fallback(async || ApiError::not_found("there is no such route"))
+        .layer(axum::middleware::from_fn_with_state(state.clone(), to_the_end::to_the_end))
         .layer(CatchPanicLayer::new())
         .layer(PropagateRequestIdLayer::new(id.clone()))
         .layer(SetRequestIdLayer::new(id, MakeRequestUuid))

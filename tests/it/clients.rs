@@ -48,4 +48,19 @@ macro_rules! scenarios {
     };
 }
 
-scenarios!(everyone, faults, durable, readers, files, random, history, forgotten, restored, events, lagging);
+scenarios!(
+    everyone,
+    faults,
+    durable,
+    readers,
+    files,
+    random,
+    moves,
+    h9,
+    move_faults,
+    history,
+    forgotten,
+    restored,
+    events,
+    lagging
+);

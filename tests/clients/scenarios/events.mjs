@@ -84,6 +84,16 @@ export async function events() {
     assert.equal(told.filter((what) => what === once).length, 1, `${once}\n${told.join('\n')}`)
   }
   assert.ok(!told.some((what) => what.includes('.git')), told.join('\n'))
+  // A rename through perch is told once, by whom; one from outside as such; the document goes on either way.
+  await api('POST', `/v1/branches/${b.id}/rename`, { from: 'src/a.txt', to: 'lib/b.txt' }, by(ann))
+  await hears(one, 'file.renamed src/a.txt lib/b.txt ann')
+  await sleep(1_500)
+  fs.renameSync(at('lib/b.txt'), at('src/a.txt'))
+  await hears(one, 'file.renamed lib/b.txt src/a.txt (disk)')
+  await sleep(1_500)
+  const since = one.heard.map(brief).slice(told.length)
+  assert.deepEqual(since.filter((what) => /a\.txt|b\.txt|closed/.test(what)),
+    ['file.renamed src/a.txt lib/b.txt ann', 'file.renamed lib/b.txt src/a.txt (disk)'])
   fs.unlinkSync(at('src/a.txt'))
   await hears(one, 'document.closed src/a.txt deleted')
   await hears(one, 'file.deleted src/a.txt (disk)')

@@ -221,6 +221,7 @@ export async function restored() {
   assert.equal((await api('GET', one, undefined, as(await session(b, 'bob')))).status, 404)
   assert.deepEqual((await json('GET', `/v1/branches/${b.id}/drafts`, undefined, as(eve))).drafts, [])
   assert.equal((await api('DELETE', one, undefined, as(await session(b, 'bob')))).status, 404)
+  assert.equal((await api('DELETE', one, undefined, as(eve))).status, 403)
   assert.equal((await api('GET', one)).status, 200)
   assert.equal((await api('DELETE', one, undefined, as(s))).status, 204)
   assert.equal((await api('GET', one)).status, 404)
