@@ -3,6 +3,7 @@
 
 use super::document::{Content, DocError, WriteBase};
 use super::edits::{self, EditError, TextEdit};
+use super::events::{Event, Own};
 use super::hub::{Hub, Known};
 use super::members::WriteGrant;
 use super::versions::Version;
@@ -162,6 +163,7 @@ impl Hub {
                 if let Ok((text, _)) = decode(&bytes) {
                     self.context.versions.remember(version, &text);
                 }
+                self.tell_written(&path, version, true, grant);
                 Content { bytes, version }
             }
         };
@@ -234,9 +236,20 @@ impl Hub {
     ///
     /// # Errors
     /// [`FilesError::Exists`] when something else than a folder is there.
-    pub async fn make_folder(&self, path: &RelPath, _grant: &WriteGrant) -> Result<bool, FilesError> {
+    pub async fn make_folder(&self, path: &RelPath, grant: &WriteGrant) -> Result<bool, FilesError> {
         let path = self.resolve(path).await?;
-        Ok(self.workspace().make_folder(&path).await?)
+        let is_new = self.workspace().make_folder(&path).await?;
+        if is_new {
+            self.tell_made(&path, Kind::Folder, grant);
+        }
+        Ok(is_new)
+    }
+
+    /// Tells that something was put where nothing was.
+    fn tell_made(&self, path: &RelPath, kind: Kind, grant: &WriteGrant) {
+        let by = vec![grant.session().to_string()];
+        self.events().note_own(path, Own::Made, &by);
+        self.events().publish(&Event::FileCreated { path: path.to_string(), kind, by });
     }
 
     /// Deletes a folder; with what is in it only if `recursive`: documents in it close for all.
@@ -247,7 +260,7 @@ impl Hub {
         &self,
         path: &RelPath,
         recursive: bool,
-        _grant: &WriteGrant,
+        grant: &WriteGrant,
     ) -> Result<(), FilesError> {
         let path = self.workspace().resolve_parent(path).await?;
         match self.workspace().stat(&path).await? {
@@ -255,13 +268,15 @@ impl Hub {
             Some(stat) if stat.kind != Kind::Folder => return Err(FilesError::NotAFolder(path)),
             Some(_) => {}
         }
-        if !recursive {
-            return Ok(self.workspace().remove_folder(&path, false).await?);
+        if recursive {
+            self.close_in(&path).await?;
         }
-        self.close_in(&path).await?;
-        self.workspace().remove_folder(&path, true).await?;
-        // Opened between the two: by now their files are gone.
-        self.close_in(&path).await?;
+        self.workspace().remove_folder(&path, recursive).await?;
+        self.tell_deleted(&path, grant);
+        if recursive {
+            // Opened between the two: by now their files are gone.
+            self.close_in(&path).await?;
+        }
         Ok(())
     }
 
@@ -294,7 +309,7 @@ impl Hub {
     ///
     /// # Errors
     /// [`FilesError::Exists`], [`FilesError::IntoItself`], [`FilesError::TooMany`].
-    pub async fn copy(&self, from: &RelPath, to: &RelPath, _grant: &WriteGrant) -> Result<(), FilesError> {
+    pub async fn copy(&self, from: &RelPath, to: &RelPath, grant: &WriteGrant) -> Result<(), FilesError> {
         let from = self.resolve(from).await?;
         let to = self.workspace().resolve_parent(to).await?;
         if to == from {
@@ -309,7 +324,11 @@ impl Hub {
             // Text that was typed there comes first.
             document.flush().await?;
         }
-        Ok(self.workspace().copy(&from, &to).await?)
+        self.workspace().copy(&from, &to).await?;
+        if let Some(stat) = self.workspace().stat(&to).await? {
+            self.tell_made(&to, stat.kind, grant);
+        }
+        Ok(())
     }
 
     /// Lines of files that match, what was typed until now included. `None`: nothing is at `within`.

@@ -1,26 +1,26 @@
 //! One open branch: lookups only, its documents and members have their own types.
 
 use super::document::{self, Content, DocError, Document, OpenContext, WriteBase};
-use super::members::{Members, WriteGrant};
+use super::events::{Event, Events, Own, Seat};
+use super::members::{Member, Members, WriteGrant};
 use super::moves::Follows;
 use super::plain;
 use super::versions::{Version, Versions};
+use super::watch::{Quiet, Sign, Signs, Watch, watch};
 use crate::base::{BranchId, Clock, SessionId, Tasks};
 use crate::branch::LogWriter;
 use crate::crdt::decode;
-use crate::store::{Store, StoreError};
-use crate::workspace::{FsError, RelPath, Workspace};
+use crate::store::{SessionRow, Store, StoreError};
+use crate::workspace::{FsError, Kind, RelPath, Workspace};
 use bytes::Bytes;
-use notify::{EventKind, RecommendedWatcher, RecursiveMode, Watcher};
 use parking_lot::Mutex;
 use std::collections::HashMap;
-use std::sync::Arc;
-use tokio::sync::{Mutex as AsyncMutex, OwnedMutexGuard, OwnedRwLockReadGuard, RwLock, mpsc};
+use std::sync::{Arc, Weak};
+use tokio::sync::{Mutex as AsyncMutex, OwnedMutexGuard, OwnedRwLockReadGuard, RwLock};
+use tokio::time::Instant;
 use tokio_util::sync::DropGuard;
 use tracing::{info, warn};
 
-/// File events that may wait; past it documents find out at their next look.
-const EVENTS: usize = 4_096;
 /// The largest file that the file API reads or writes; it is held in memory whole.
 const MAX_FILE_BYTES: u64 = 64 * 1024 * 1024;
 
@@ -41,7 +41,7 @@ pub struct Hub {
     pub(super) slots: Mutex<HashMap<RelPath, Slot>>,
     /// Held for reading while a path is resolved and its document opened, for writing while paths move.
     pub(super) tree: Arc<RwLock<()>>,
-    _watcher: Option<RecommendedWatcher>,
+    _watch: Watch,
     /// Ends the hub's own tasks.
     _closed: DropGuard,
 }
@@ -64,9 +64,9 @@ impl Hub {
         let stop = tasks.stopping().clone();
         let closed = stop.child_token();
         let versions = Arc::new(Versions::default());
-        let (sender, mut events) = mpsc::channel(EVENTS);
+        let events = Events::new(clock.clone());
         let follows = Arc::new(Follows::default());
-        let watcher = watch(&workspace, sender);
+        let (watch, signs) = watch(&workspace);
         let context = OpenContext {
             branch,
             workspace,
@@ -74,6 +74,7 @@ impl Hub {
             log,
             clock,
             versions,
+            events,
             tasks: tasks.clone(),
             stop,
             max_bytes,
@@ -83,33 +84,88 @@ impl Hub {
             members: Members::default(),
             slots: Mutex::default(),
             tree: Arc::default(),
-            _watcher: watcher,
+            _watch: watch,
             _closed: closed.clone().drop_guard(),
         });
-        let (weak, seen) = (Arc::downgrade(&hub), Arc::clone(&follows));
-        tasks.spawn(async move {
-            while let Some(change) = events.recv().await {
-                let Some(hub) = weak.upgrade() else { break };
-                let (path, is_closed) = match change {
-                    Change::Touched(path, is_closed) => (path, is_closed),
-                    Change::Renamed(from, to) => {
-                        seen.renamed(from, to);
-                        continue;
-                    }
-                };
-                seen.touched(&path);
-                let slot = hub.slots.lock().get(&path).cloned();
-                if let Some(slot) = slot
-                    && let Some(document) = slot.lock().await.clone()
-                {
-                    document.file_event(is_closed).await;
-                }
-            }
-        });
+        tasks.spawn(Self::hear(Arc::downgrade(&hub), signs, Arc::clone(&follows)));
         hub.recover_moves().await?;
         hub.recover().await?;
         tasks.spawn(Self::follow_all(Arc::downgrade(&hub), follows, closed));
         Ok(hub)
+    }
+
+    /// Hands what the watcher sees to the open documents; of other paths it tells the listeners itself.
+    async fn hear(hub: Weak<Self>, mut signs: Signs, follows: Arc<Follows>) {
+        let mut quiet = Quiet::default();
+        loop {
+            let due = quiet.due();
+            let sign = tokio::select! {
+                sign = signs.next() => match sign {
+                    Some(sign) => Some(sign),
+                    None => return,
+                },
+                () = async {
+                    match due {
+                        Some(due) => tokio::time::sleep_until(due).await,
+                        None => std::future::pending().await,
+                    }
+                } => None,
+            };
+            let Some(hub) = hub.upgrade() else { return };
+            if signs.overflowed() {
+                quiet.clear();
+                for document in hub.open_documents().await {
+                    document.file_event(false).await;
+                }
+                hub.events().publish(&Event::Reset);
+            }
+            let Some((path, sign)) = sign else {
+                quiet.tell(hub.workspace(), hub.events(), Instant::now()).await;
+                continue;
+            };
+            let is_closed = matches!(sign, Sign::Closed | Sign::MovedHere);
+            match &sign {
+                Sign::MovedFrom(from) => follows.renamed(from.clone(), path.clone()),
+                _ => follows.touched(&path),
+            }
+            match hub.open_document(&path).await {
+                // Told besides its two halves, which documents have heard.
+                Some(_) if matches!(sign, Sign::MovedFrom(_)) => {}
+                Some(document) => document.file_event(is_closed).await,
+                None => quiet.note(path, &sign, Instant::now()),
+            }
+        }
+    }
+
+    async fn open_documents(&self) -> Vec<Document> {
+        let slots: Vec<Slot> = self.slots.lock().values().cloned().collect();
+        let mut open = Vec::new();
+        for slot in slots {
+            open.extend(slot.lock().await.clone().filter(|document| !document.is_closed()));
+        }
+        open
+    }
+
+    /// What happens on the branch.
+    #[must_use]
+    pub fn events(&self) -> &Arc<Events> {
+        &self.context.events
+    }
+
+    /// Counts a member as present, for listeners, as long as the seat lives.
+    #[must_use]
+    pub fn sit(&self, member: &Member) -> Seat {
+        self.context.events.sit(member.session(), &member.standing().name)
+    }
+
+    /// Makes a changed session row felt on everything that its member holds open, and tells the listeners.
+    pub fn session_changed(&self, row: &SessionRow) {
+        self.members.changed(row);
+        let session = row.id.clone();
+        self.context.events.publish(&match row.ended_at_ms {
+            Some(_) => Event::SessionEnded { session },
+            None => Event::SessionChanged { session },
+        });
     }
 
     async fn recover(&self) -> Result<(), StoreError> {
@@ -340,20 +396,36 @@ impl Hub {
     ) -> Result<(Content, bool), DocError> {
         let path = self.resolve(path).await?;
         let base = named.or_else(|| self.context.versions.last_read(grant.session(), &path));
-        let base_text = base.and_then(|version| self.context.versions.text(version));
+        let base = base.map(|version| (version, self.context.versions.text(version)));
+        self.write_from(&path, grant, base, bytes).await
+    }
+
+    /// Writes the file of a resolved path from a base and its text, where that is known; from the present text
+    /// without one.
+    pub(super) async fn write_from(
+        &self,
+        path: &RelPath,
+        grant: &WriteGrant,
+        base: Option<(Version, Option<Arc<str>>)>,
+        bytes: Bytes,
+    ) -> Result<(Content, bool), DocError> {
+        let (base, base_text) = base.map_or((None, None), |(version, text)| (Some(version), text));
         let (content, is_new) = loop {
-            match self.known(self.place(&path).await?).await? {
+            match self.known(self.place(path).await?).await? {
                 Known::Plain(_place) => {
                     let request = plain::Request { base, base_text, bytes };
-                    let present = self.read_plain(&path).await?;
+                    let present = self.read_plain(path).await?;
                     let (workspace, versions) = (&self.context.workspace, &self.context.versions);
-                    break plain::write(workspace, versions, &path, &request, present).await?;
+                    let (content, is_new) =
+                        plain::write(workspace, versions, path, &request, present).await?;
+                    self.tell_written(path, content.version, is_new, grant);
+                    break (content, is_new);
                 }
                 Known::Document(place, document) => {
                     drop(place);
                     let base = base
                         .map_or(WriteBase::Present, |version| WriteBase::Version(version, base_text.clone()));
-                    let was_there = self.context.workspace.stat(&path).await.is_ok_and(|stat| stat.is_some());
+                    let was_there = self.context.workspace.stat(path).await.is_ok_and(|stat| stat.is_some());
                     match document.write(grant.clone(), base, bytes.clone()).await {
                         // It unloaded just then, and took nothing.
                         Err(DocError::Closed) => document.ended().await,
@@ -362,15 +434,34 @@ impl Hub {
                 }
             }
         };
-        self.context.versions.note_read(grant.session(), &path, content.version);
+        self.context.versions.note_read(grant.session(), path, content.version);
         Ok((content, is_new))
+    }
+
+    /// Tells that a file which is no document was written through perch.
+    pub(super) fn tell_written(&self, path: &RelPath, version: Version, is_new: bool, grant: &WriteGrant) {
+        let by = vec![grant.session().to_string()];
+        self.events().note_own(path, Own::Wrote(version), &by);
+        let path = path.to_string();
+        self.events().publish(&if is_new {
+            Event::FileCreated { path, kind: Kind::File, by }
+        } else {
+            Event::FileChanged { path, by }
+        });
+    }
+
+    /// Tells that a file or folder was deleted through perch.
+    pub(super) fn tell_deleted(&self, path: &RelPath, grant: &WriteGrant) {
+        let by = vec![grant.session().to_string()];
+        self.events().note_own(path, Own::Deleted, &by);
+        self.events().publish(&Event::FileDeleted { path: path.to_string(), by });
     }
 
     /// Deletes a file; its document closes for all. Of a link only the link goes.
     ///
     /// # Errors
     /// [`DocError::NotFound`] when there is none; [`DocError::NotAFile`] for a folder.
-    pub async fn delete(&self, path: &RelPath, _grant: &WriteGrant) -> Result<(), DocError> {
+    pub async fn delete(&self, path: &RelPath, grant: &WriteGrant) -> Result<(), DocError> {
         let place = self.place_itself(path).await?;
         let path = place.path.clone();
         let _place = match self.known(place).await? {
@@ -382,10 +473,14 @@ impl Hub {
             }
         };
         match self.context.workspace.stat(&path).await {
-            Ok(Some(_)) => match self.context.workspace.remove_file(&path).await {
-                Err(FsError::WrongKind { path }) => Err(DocError::NotAFile(path)),
-                removed => removed.map_err(|error| DocError::Disk(error.to_string())),
-            },
+            Ok(Some(_)) => {
+                match self.context.workspace.remove_file(&path).await {
+                    Err(FsError::WrongKind { path }) => return Err(DocError::NotAFile(path)),
+                    removed => removed.map_err(|error| DocError::Disk(error.to_string()))?,
+                }
+                self.tell_deleted(&path, grant);
+                Ok(())
+            }
             Ok(None) => Err(DocError::NotFound(path)),
             Err(error) => Err(DocError::Disk(error.to_string())),
         }
@@ -405,50 +500,4 @@ pub(super) enum Known {
     Document(Place, Document),
     /// A file that is no document, or nothing.
     Plain(Place),
-}
-
-/// What the watcher saw.
-#[derive(Debug)]
-enum Change {
-    /// Something at the path; `true`: a writer closed it, or it came or went by a rename.
-    Touched(RelPath, bool),
-    /// From, to.
-    Renamed(RelPath, RelPath),
-}
-
-/// Watches the workspace. Without a watch (too many folders) documents find changes when they are read or written.
-fn watch(workspace: &Workspace, sender: mpsc::Sender<Change>) -> Option<RecommendedWatcher> {
-    use notify::event::{AccessKind, AccessMode, ModifyKind, RenameMode};
-    let root = workspace.folder().to_owned();
-    let folder = root.clone();
-    let handler = move |event: notify::Result<notify::Event>| {
-        let Ok(event) = event else { return };
-        let is_closed = match event.kind {
-            EventKind::Access(AccessKind::Close(AccessMode::Write))
-            | EventKind::Modify(ModifyKind::Name(_)) => true,
-            // Opens and reads are events too, our own among them.
-            EventKind::Access(_) => return,
-            _ => false,
-        };
-        let relative = |path: &std::path::PathBuf| -> Option<RelPath> {
-            path.strip_prefix(&root).ok()?.to_str()?.parse().ok()
-        };
-        if let (EventKind::Modify(ModifyKind::Name(RenameMode::Both)), [from, to]) =
-            (event.kind, event.paths.as_slice())
-            && let (Some(from), Some(to)) = (relative(from), relative(to))
-        {
-            // Each of the two paths had an event of its own before this one.
-            let _ = sender.try_send(Change::Renamed(from, to));
-            return;
-        }
-        for path in event.paths.iter().filter_map(relative) {
-            // A full queue is made up for by the look before each write-back and read.
-            let _ = sender.try_send(Change::Touched(path, is_closed));
-        }
-    };
-    let started = notify::recommended_watcher(handler)
-        .and_then(|mut watcher| watcher.watch(&folder, RecursiveMode::Recursive).map(|()| watcher));
-    started
-        .inspect_err(|error| warn!(%error, "the workspace can't be watched; outside changes are seen late"))
-        .ok()
 }

@@ -2,7 +2,9 @@
 
 mod document;
 mod edits;
+mod events;
 mod files;
+mod history;
 mod hub;
 mod log_writer;
 mod members;
@@ -11,13 +13,16 @@ mod outbox;
 mod plain;
 mod registry;
 mod versions;
+mod watch;
 mod wire;
 
 pub use document::{
     Author, ConnectionId, Content, DocError, Document, Incoming, Join, WriteBase, decode_row,
 };
 pub use edits::{EditError, TextEdit};
+pub use events::{EVENTS_KEPT, Event, EventId, EventJson, Events, Listener, MAX_LISTENERS, Seat, Told};
 pub use files::{Edited, FilesError};
+pub use history::{DraftText, History, HistoryError, Hunk, LineAuthor, Lines};
 pub use hub::Hub;
 pub use log_writer::{LogError, LogWriter};
 pub use members::{Member, Members, Standing, WriteGrant};

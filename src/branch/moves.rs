@@ -8,6 +8,7 @@
 //! hold still; both last for as long as the disk and the database need.
 
 use super::document::{DocError, Held};
+use super::events::{Event, Own};
 use super::files::FilesError;
 use super::hub::Hub;
 use super::members::WriteGrant;
@@ -106,7 +107,7 @@ impl Hub {
     ///
     /// # Errors
     /// [`DocError::NotFound`], [`FilesError::Exists`], [`FilesError::IntoItself`].
-    pub async fn rename(&self, from: &RelPath, to: &RelPath, _grant: &WriteGrant) -> Result<(), FilesError> {
+    pub async fn rename(&self, from: &RelPath, to: &RelPath, grant: &WriteGrant) -> Result<(), FilesError> {
         let _tree = self.tree.write().await;
         // The last part is the thing itself, a symlink too.
         let from = self.workspace().resolve_parent(from).await?;
@@ -140,6 +141,10 @@ impl Hub {
         crate::base::fault("moved");
         self.store().finish_moves(&rows).await.map_err(log_error)?;
         self.moved(&mut moving);
+        let by = vec![grant.session().to_string()];
+        self.events().note_own(&from, Own::Deleted, &by);
+        self.events().note_own(&to, Own::MovedHere, &by);
+        self.events().publish(&Event::FileRenamed { from: from.to_string(), path: to.to_string(), by });
         info!(branch.id = %self.branch(), documents = moving.len(), "renamed `{from}` to `{to}`");
         Ok(())
     }
@@ -147,7 +152,7 @@ impl Hub {
     /// Live rows of documents whose file is gone, where something is about to be put.
     async fn close_stale_beneath(&self, path: &RelPath) -> Result<(), DocError> {
         for row in self.store().documents_beneath(self.branch(), path.as_str()).await.map_err(log_error)? {
-            self.store().close_document(&row.id, "deleted", self.now_ms()).await.map_err(log_error)?;
+            self.store().close_document(&row.id, "deleted", None, self.now_ms()).await.map_err(log_error)?;
         }
         Ok(())
     }

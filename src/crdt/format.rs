@@ -4,11 +4,12 @@
 
 use super::diff::{Edit, utf16_len};
 use imara_diff::{Algorithm, Diff, InternedInput};
+use serde::{Deserialize, Serialize};
 
 const BOM: char = '\u{FEFF}';
 
 /// How one line ends in the file.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 enum Ending {
     Lf,
     CrLf,
@@ -25,7 +26,7 @@ impl Ending {
     }
 }
 
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 enum Endings {
     /// All lines, also new ones.
     Uniform(Ending),
@@ -34,7 +35,7 @@ enum Endings {
 }
 
 /// See the module's docs.
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct FileFormat {
     bom: bool,
     endings: Endings,

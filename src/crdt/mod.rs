@@ -1,5 +1,6 @@
 //! yrs behind our types, and the frames in which clients speak of it. No tokio, no I/O.
 
+mod authored;
 mod awareness;
 mod diff;
 mod format;
@@ -11,6 +12,7 @@ mod rebase;
 mod text;
 mod update;
 
+pub use authored::Run;
 pub use awareness::{Awareness, AwarenessError, Identity, Presence};
 pub use diff::{Edit, apply, diff, utf16_len};
 pub use format::{FileFormat, NotText, decode, normalise};

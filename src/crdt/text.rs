@@ -54,6 +54,8 @@ pub struct Applied {
     pub changed: bool,
     /// The clocks that were new.
     pub inserted: Vec<ClockRange>,
+    /// UTF-16 units of text that went.
+    pub deleted: u32,
 }
 
 /// Why an update could not be applied.
@@ -81,8 +83,8 @@ pub fn server_client() -> u64 {
 
 /// See the module's docs.
 pub struct SharedText {
-    doc: Doc,
-    text: TextRef,
+    pub(super) doc: Doc,
+    pub(super) text: TextRef,
     clocks: HashMap<u64, u32>,
     len_utf16: u32,
     /// No less than the bytes of the text, and of all content with what [`crate::crdt::inspect`] counts for names and
@@ -297,7 +299,7 @@ impl SharedText {
         let update = Update::decode_v1(update).map_err(|_| ApplyError::Malformed)?;
         let mut txn = self.doc.transact_mut();
         let outcome = txn.apply_update(update);
-        let applied = applied(&txn);
+        let mut applied = applied(&txn);
         let stuck = txn.has_missing_updates();
         if stuck {
             txn.prune_pending();
@@ -305,7 +307,7 @@ impl SharedText {
         let partly =
             (outcome.is_err() || stuck).then(|| applied.changed.then(|| txn.encode_update_v1().into()));
         drop(txn);
-        self.note(&applied);
+        self.note(&mut applied);
         match partly {
             None => Ok(applied),
             Some(update) => Err(ApplyError::Unresolvable(update.map(|update| (update, applied)))),
@@ -435,10 +437,10 @@ impl SharedText {
                     self.text.insert(&mut txn, at, &edit.insert);
                 }
             }
-            let applied = applied(&txn);
+            let mut applied = applied(&txn);
             let update = applied.changed.then(|| Bytes::from(txn.encode_update_v1()));
             drop(txn);
-            self.note(&applied);
+            self.note(&mut applied);
             if let Some(update) = update {
                 updates.push((update, applied));
             }
@@ -447,15 +449,18 @@ impl SharedText {
         updates
     }
 
-    fn note(&mut self, applied: &Applied) {
+    fn note(&mut self, applied: &mut Applied) {
         if !applied.changed {
             return;
         }
+        let mut len = self.len_utf16;
         for range in &applied.inserted {
             let clock = self.clocks.entry(range.client).or_insert(0);
             *clock = (*clock).max(range.end);
+            len = len.saturating_add(range.end - range.start);
         }
         self.len_utf16 = self.text.len(&self.doc.transact());
+        applied.deleted = len.saturating_sub(self.len_utf16);
     }
 }
 
@@ -466,7 +471,7 @@ fn applied(txn: &yrs::TransactionMut<'_>) -> Applied {
             inserted.push(ClockRange { client: client.get(), start: range.start, end: range.end });
         }
     }
-    Applied { changed: txn.has_changes(), inserted }
+    Applied { changed: txn.has_changes(), inserted, deleted: 0 }
 }
 
 #[cfg(test)]
@@ -509,7 +514,10 @@ mod tests {
         let mut one = SharedText::load([seed.as_ref()]).unwrap();
         let mut two = one.fork().unwrap();
         let updates = one.edit(&[edit(0, 2, "")]).unwrap();
-        assert_eq!(two.apply(&updates[0].0).unwrap(), Applied { changed: true, inserted: vec![] });
+        assert_eq!(
+            two.apply(&updates[0].0).unwrap(),
+            Applied { changed: true, inserted: vec![], deleted: 2 }
+        );
         assert_eq!(two.apply(&updates[0].0).unwrap(), Applied::default());
     }
 

@@ -1,6 +1,6 @@
 //! The one place where the core's errors become status codes: problem+json (RFC 9457) with a stable `code`.
 
-use crate::branch::{BranchError, DocError};
+use crate::branch::{BranchError, DocError, HistoryError};
 use crate::store::StoreError;
 use axum::http::{StatusCode, header};
 use axum::response::{IntoResponse, Response};
@@ -126,6 +126,25 @@ impl From<DocError> for ApiError {
             DocError::Disk(_) | DocError::Log(_) => {
                 tracing::error!(error = %detail, "a request failed in a document");
                 Self::unavailable("the file can't be used now; try again")
+            }
+        }
+    }
+}
+
+impl From<HistoryError> for ApiError {
+    fn from(error: HistoryError) -> Self {
+        let detail = error.to_string();
+        match error {
+            HistoryError::Document(source) => source.into(),
+            HistoryError::File(source) => source.into(),
+            HistoryError::Store(source) => source.into(),
+            HistoryError::NoDocument(_) => Self::new(StatusCode::NOT_FOUND, "no_history", detail),
+            HistoryError::NotFound(_) => Self::not_found(detail),
+            HistoryError::Gone { .. } => Self::new(StatusCode::GONE, "position_gone", detail),
+            HistoryError::Ahead { .. } => Self::new(StatusCode::NOT_FOUND, "position_unknown", detail),
+            HistoryError::Damaged => {
+                tracing::error!(error = %detail, "a history can't be read");
+                Self::new(StatusCode::INTERNAL_SERVER_ERROR, "internal", "something went wrong in perch")
             }
         }
     }

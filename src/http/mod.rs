@@ -2,8 +2,11 @@
 
 mod auth;
 mod branches;
+mod drafts;
 mod error;
+mod events;
 mod files;
+mod history;
 mod moves;
 mod page;
 mod sessions;
@@ -51,6 +54,9 @@ pub fn router(state: AppState) -> Router {
         .merge(branches::routes())
         .merge(sessions::routes())
         .merge(files::routes())
+        .merge(history::routes())
+        .merge(drafts::routes())
+        .merge(events::routes())
         .merge(moves::routes())
         .split_for_parts();
     let description = Arc::new(description);

@@ -133,8 +133,11 @@ async fn create(
         name: request.name,
         email: request.email,
     };
+    let asked_at = state.clock.now_ms();
     let row = create_or_find(&state.store, &state.clock, &branch, &wanted).await?;
-    hub.members().changed(&row);
+    if row.updated_at_ms >= asked_at {
+        hub.session_changed(&row);
+    }
     let exp = state.clock.now_ms() / 1_000 + ttl;
     let claims = Claims {
         branch: branch.clone(),
@@ -198,7 +201,7 @@ async fn set(
     let session: SessionId = session.parse().map_err(|_| absent())?;
     let row = state.store.change_session(&branch, &session, |row| row.map(change)).await?;
     let row = row.ok_or_else(absent)?;
-    state.branches.hub(&branch).await?.members().changed(&row);
+    state.branches.hub(&branch).await?.session_changed(&row);
     Ok(row)
 }
 

@@ -5,7 +5,9 @@ use super::auth::{origin_is_allowed, session_of};
 use super::branches::branch_id;
 use super::{ApiError, AppState};
 use crate::base::{BranchId, Permission};
-use crate::branch::{Channel, ConnectionId, DocError, Document, Hub, Incoming, Join, Member, Outbox, Wire};
+use crate::branch::{
+    Channel, ConnectionId, DocError, Document, Hub, Incoming, Join, Member, Outbox, Seat, Wire,
+};
 use crate::crdt::frame::{self, Message as Sync};
 use crate::crdt::hocuspocus::{self, Body, Frame};
 use crate::crdt::state_vector;
@@ -111,6 +113,7 @@ async fn docs(
     let hub = state.branches.hub(&branch).await?;
     let member = hub.members().enter(&row);
     Ok(sized(upgrade).on_upgrade(move |socket| async move {
+        let _seat = hub.sit(&member);
         let line = Line::new(&state);
         let (sink, stream) = socket.split();
         let talk = async {
@@ -249,7 +252,7 @@ fn incoming(frame: &Bytes, message: Sync<'_>) -> Option<Incoming> {
 }
 
 /// Waits until the member's standing changes; `false` when the socket must end.
-async fn still_welcome(
+pub(super) async fn still_welcome(
     watch: &mut tokio::sync::watch::Receiver<crate::branch::Standing>,
     epoch: i64,
 ) -> bool {
@@ -344,7 +347,7 @@ async fn talk_hocuspocus(
     mut stream: SplitStream<WebSocket>,
 ) {
     let mut opened: HashMap<Arc<str>, Opened> = HashMap::new();
-    let mut seat: Option<Arc<Member>> = None;
+    let mut seat: Option<(Seat, Arc<Member>)> = None;
     let mut watch = None;
     let mut epoch = 0;
     let mut channels: Channel = 0;
@@ -366,7 +369,7 @@ async fn talk_hocuspocus(
                     line.outbox.close(FORBIDDEN, "the session was ended");
                     return;
                 }
-                if let Some(member) = &seat {
+                if let Some((_, member)) = &seat {
                     for (name, one) in &opened {
                         let can_write = member.writer(one.token).is_some();
                         line.outbox.answer(hocuspocus::authenticated(name, can_write));
@@ -418,7 +421,7 @@ async fn talk_hocuspocus(
                     }
                 };
                 let member = hub.members().enter(&row);
-                if let Some(seated) = &seat
+                if let Some((_, seated)) = &seat
                     && !Arc::ptr_eq(seated, &member)
                 {
                     // One watch tells when the socket's session ends; a second session would outlive its own end here.
@@ -428,7 +431,7 @@ async fn talk_hocuspocus(
                 }
                 watch = Some(member.watch());
                 epoch = row.epoch;
-                seat = Some(Arc::clone(&member));
+                seat = Some((hub.sit(&member), Arc::clone(&member)));
                 if let Some(old) = opened.remove(name) {
                     line.documents.lock().remove(&old.channel);
                     old.document.leave(line.name(old.channel)).await;

@@ -1,12 +1,10 @@
 //! Documents: their logs, snapshots, authors, and where the disk peer stands.
 
 use super::db::{Store, StoreError, Write, on_db, on_write, read};
+use super::history::{ChangeRow, LastText, cut_ended, cut_past};
 use crate::base::{BranchId, DocumentId};
 use bytes::Bytes;
 use serde::{Deserialize, Serialize};
-
-/// Snapshots kept per document; older ones go when a new one is made.
-pub const SNAPSHOTS_KEPT: i64 = 8;
 
 /// A write-back under way: what tells after a crash whether it happened.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
@@ -71,6 +69,8 @@ pub struct Append {
     pub row: Option<LogRow>,
     /// Who wrote them; a range that is there is made longer.
     pub authors: Vec<AuthorRange>,
+    /// What it adds to the history; an entry that is there is made longer.
+    pub changes: Vec<ChangeRow>,
     /// Where the disk peer stands from now on.
     pub disk: Option<DiskRecord>,
 }
@@ -272,6 +272,10 @@ impl Store {
             "insert into document_author (document_id, client_id, clock_start, clock_end, session_id,
             at_ms) values ($1, $2, $3, $4, $5, $6)
             on conflict (document_id, client_id, clock_start) do update set clock_end = excluded.clock_end";
+        let change =
+            "insert into document_change (document_id, first_position, position, first_at_ms, at_ms, authors)
+            values ($1, $2, $3, $4, $5, $6) on conflict (document_id, first_position) do update
+            set position = excluded.position, at_ms = excluded.at_ms, authors = excluded.authors";
         let disk = "update document set synced_position = $1, synced_hash = $2, outside = $3, intent = $4
             where id = $5";
         let mut write = self.begin().await?;
@@ -296,6 +300,18 @@ impl Store {
                     .bind(range.at_ms)
                     .execute(connection).await.map(|_| ()))?;
             }
+            for entry in &append.changes {
+                let authors = serde_json::to_string(&entry.authors)
+                    .map_err(|error| StoreError::Damaged(error.to_string()))?;
+                on_write!(write, connection => sqlx::query(change)
+                    .bind(id)
+                    .bind(entry.first_position)
+                    .bind(entry.position)
+                    .bind(entry.first_at_ms)
+                    .bind(entry.at_ms)
+                    .bind(authors)
+                    .execute(connection).await.map(|_| ()))?;
+            }
             if let Some(record) = &append.disk {
                 on_write!(write, connection => sqlx::query(disk)
                     .bind(record.synced_position)
@@ -309,7 +325,8 @@ impl Store {
         write.commit().await
     }
 
-    /// Replaces the log up to `position` (the end of a row) by a snapshot.
+    /// Adds a snapshot of the state at `position` (the end of a row), from which the document is loaded from now on.
+    /// What is kept of the past before it is bounded; see [`super::HISTORY_ROWS`] and its neighbours.
     pub async fn compact(
         &self,
         id: &DocumentId,
@@ -317,28 +334,32 @@ impl Store {
         snapshot: &[u8],
         now_ms: i64,
     ) -> Result<(), StoreError> {
-        let cut = "delete from document_log where document_id = $1 and position <= $2";
-        let old = "delete from document_snapshot where document_id = $1 and position not in
-            (select position from document_snapshot where document_id = $1 order by position desc limit $2)";
         let mut write = self.begin().await?;
         insert_snapshot(&mut write, id, position, snapshot, now_ms).await?;
-        on_write!(write, connection => sqlx::query(cut)
-            .bind(id.as_str()).bind(position).execute(connection).await.map(|_| ()))?;
-        on_write!(write, connection => sqlx::query(old)
-            .bind(id.as_str()).bind(SNAPSHOTS_KEPT).execute(connection).await.map(|_| ()))?;
+        cut_past(&mut write, id).await?;
         write.commit().await
     }
 
-    /// Ends a generation; its log stays, its path is free.
-    pub async fn close_document(&self, id: &DocumentId, why: &str, now_ms: i64) -> Result<(), StoreError> {
-        let sql = "update document set is_live = $1, reason = $2, closed_at_ms = $3 where id = $4";
+    /// Ends a generation; its log stays, its path is free. The branch's ended documents are bounded; see [`super::ENDED_KEPT`] and [`super::ENDED_BYTES`].
+    pub async fn close_document(
+        &self,
+        id: &DocumentId,
+        why: &str,
+        text: Option<&LastText>,
+        now_ms: i64,
+    ) -> Result<(), StoreError> {
+        let sql = "update document set is_live = $1, reason = $2, closed_at_ms = $3, text_bytes = $4,
+            format = $5 where id = $6";
         let mut write = self.begin().await?;
         on_write!(write, connection => sqlx::query(sql)
             .bind(false)
             .bind(why.to_owned())
             .bind(now_ms)
+            .bind(text.map(|text| text.len_bytes))
+            .bind(text.and_then(|text| text.format.clone()))
             .bind(id.as_str())
             .execute(connection).await.map(|_| ()))?;
+        cut_ended(&mut write, id).await?;
         write.commit().await
     }
 

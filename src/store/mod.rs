@@ -3,22 +3,48 @@
 //! | file | tables |
 //! |---|---|
 //! | `db.rs` | pools, transactions, the few places where the two differ |
-//! | `tokens.rs`, `branches.rs`, `sessions.rs`, `links.rs`, `documents.rs`, `drafts.rs` | one table group each |
+//! | `tokens.rs`, `branches.rs`, `sessions.rs`, `links.rs`, `documents.rs`, `history.rs`, `drafts.rs` | one table group each |
 
 mod branches;
 mod db;
 mod documents;
 mod drafts;
+mod history;
 mod links;
 mod sessions;
 mod tokens;
 
 pub use branches::{Branch, BranchFilter, BranchState};
 pub use db::{Options, Store, StoreError};
-pub use documents::{
-    Append, AuthorRange, DiskRecord, DocumentRow, Intent, Loaded, LogRow, NewDocument, SNAPSHOTS_KEPT,
+pub use documents::{Append, AuthorRange, DiskRecord, DocumentRow, Intent, Loaded, LogRow, NewDocument};
+pub use drafts::{DRAFT_BYTES, DRAFT_BYTES_PER_SESSION, DRAFTS_KEPT, DRAFTS_PER_SESSION, Draft, DraftHead};
+pub use history::{
+    AuthorChange, CHANGES_KEPT, ChangeRow, ENDED_BYTES, ENDED_KEPT, Ended, HISTORY_BYTES, HISTORY_ROWS,
+    LastText, Past, SNAPSHOTS_KEPT,
 };
-pub use drafts::{DRAFTS_KEPT, Draft};
 pub use links::Link;
 pub use sessions::SessionRow;
 pub use tokens::ApiToken;
+
+/// A store on SQLite with one branch in it, and the folder it lives in.
+#[cfg(test)]
+async fn testing() -> (Store, crate::base::BranchId, tempfile::TempDir) {
+    let folder = tempfile::tempdir().unwrap();
+    let options = Options { database_url: None, data: folder.path().to_owned() };
+    let store = Store::open(&options).await.unwrap();
+    let branch = Branch {
+        id: crate::base::BranchId::generate(),
+        name: "test".into(),
+        description: String::new(),
+        tags: Vec::new(),
+        state: BranchState::Ready,
+        error: None,
+        git_url: None,
+        git_ref: None,
+        forked_from: None,
+        created_at_ms: 0,
+        updated_at_ms: 0,
+    };
+    store.insert_branch(&branch).await.unwrap();
+    (store, branch.id, folder)
+}

@@ -96,5 +96,10 @@ scenarios!(
     folders,
     search,
     file_rights,
-    file_links
+    file_links,
+    history,
+    forgotten,
+    restored,
+    events,
+    lagging
 );

@@ -6,9 +6,10 @@ use super::open::OpenContext;
 use super::sync::{Connection, HeldUpdate, code};
 use super::{Command, ConnectionId, DocError, Held};
 use crate::base::{DocumentId, DraftId};
+use crate::branch::events::Event;
 use crate::crdt::{Awareness, SharedText};
-use crate::store::Draft;
-use crate::workspace::RelPath;
+use crate::store::{Draft, LastText};
+use crate::workspace::{Kind, RelPath};
 use bytes::Bytes;
 use std::collections::{HashMap, VecDeque};
 use std::future::Future;
@@ -244,6 +245,23 @@ impl Actor {
             connection.close(code::FAILED, reason);
         }
         self.end = Some(End::Gone);
+        self.tell_closed("failed");
+    }
+
+    fn tell_closed(&self, reason: &str) {
+        let (path, document) = (self.path.to_string(), self.id.clone());
+        let closed = Event::DocumentClosed { path, document, reason: reason.to_owned() };
+        self.context.events.publish(&closed);
+    }
+
+    /// Tells that the file has other bytes. `is_new`: it was not there before.
+    pub(super) fn tell_file(&self, is_new: bool, by: Vec<String>) {
+        let path = self.path.to_string();
+        self.context.events.publish(&if is_new {
+            Event::FileCreated { path, kind: Kind::File, by }
+        } else {
+            Event::FileChanged { path, by }
+        });
     }
 
     /// Ends the document for good: its log is kept and can be restored, the path is free for a new generation.
@@ -251,9 +269,9 @@ impl Actor {
         if self.log.commit(None, self.context.clock.now_ms()).await.is_ok() {
             self.answer_committed();
         }
-        if let Err(error) =
-            self.context.store.close_document(&self.id, why, self.context.clock.now_ms()).await
-        {
+        let last = last_text(&self.live.text(), |text| self.format_for(text));
+        let now_ms = self.context.clock.now_ms();
+        if let Err(error) = self.context.store.close_document(&self.id, why, Some(&last), now_ms).await {
             warn!(document.id = %self.id, %error, "could not mark the document as closed");
         }
         info!(document.id = %self.id, "document `{}` ended: {reason}", self.path);
@@ -264,10 +282,12 @@ impl Actor {
             waiter.answer(Err(DocError::NotFound(self.path.clone())));
         }
         self.end = Some(End::Gone);
+        self.tell_closed(why);
     }
 
     pub(super) async fn keep_draft(&mut self, from: ConnectionId, update: Bytes, reason: &str) {
-        let session = self.connections.get(&from).map_or_else(String::new, Connection::session);
+        let outside = || super::Author::Outside.as_str().to_owned();
+        let session = self.connections.get(&from).map_or_else(outside, Connection::session);
         let draft = Draft {
             id: DraftId::generate(),
             branch_id: self.context.branch.clone(),
@@ -300,12 +320,21 @@ impl Actor {
             for connection in self.connections.values() {
                 connection.close(code::STOPPING, "perch is stopping; come back");
             }
+            self.tell_closed(if end == End::Idle { "idle" } else { "stopping" });
         }
         // Commands that arrived before the close: whoever waits for an answer must hear that they are to come back.
         while let Ok(command) = self.commands.try_recv() {
             command.refuse();
         }
     }
+}
+
+/// Line ends that take more room than this are not kept with a document that ended.
+const MAX_FORMAT: usize = 64 * 1024;
+
+fn last_text(text: &str, format: impl FnOnce(&str) -> crate::crdt::FileFormat) -> LastText {
+    let format = serde_json::to_string(&format(text)).ok().filter(|format| format.len() <= MAX_FORMAT);
+    LastText { len_bytes: i64::try_from(text.len()).unwrap_or(i64::MAX), format }
 }
 
 async fn next(job: &mut Option<Job>) -> JobDone {

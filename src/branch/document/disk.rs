@@ -5,6 +5,7 @@ use super::sync::code;
 use super::write_back::Wrote;
 use super::{Author, Content, DocError, WriteBase, decode_row};
 use crate::base::heavy;
+use crate::branch::events::Event;
 use crate::branch::members::WriteGrant;
 use crate::branch::versions::Version;
 use crate::crdt::{Applied, FileFormat, SharedText, decode, diff, normalise, rebase};
@@ -271,6 +272,10 @@ pub(super) async fn look(
     }
 }
 
+fn outside() -> Vec<String> {
+    vec![Author::Outside.as_str().to_owned()]
+}
+
 impl Actor {
     /// Registers a barrier: the next look that begins from now on, and a write-back of all that is applied now.
     pub(super) fn wait_for_disk(&mut self, reply: oneshot::Sender<Result<Content, DocError>>) {
@@ -422,12 +427,16 @@ impl Actor {
             }
             Seen::Absent => {
                 self.close_for_good("deleted", code::DELETED, "the file was deleted").await;
+                let (path, by) = (self.path.to_string(), outside());
+                self.context.events.publish(&Event::FileDeleted { path, by });
             }
             Seen::TooLarge(len_bytes) => {
+                self.tell_file(false, outside());
                 let reason = format!("the file has grown to {len_bytes} bytes, more than is shared live");
                 self.close_for_good("too_large", code::TOO_LARGE, &reason).await;
             }
             Seen::NotAFile => {
+                self.tell_file(false, outside());
                 self.close_for_good("replaced", code::DELETED, "the file was replaced by something else")
                     .await;
             }
@@ -437,6 +446,7 @@ impl Actor {
     pub(super) async fn ingest_failed(&mut self, error: DocError) {
         match error {
             DocError::NotText { .. } => {
+                self.tell_file(false, outside());
                 self.close_for_good("not_text", code::NOT_TEXT, "the file is not UTF-8 text any more").await;
             }
             error => self.fail(&error.to_string()),
@@ -456,6 +466,7 @@ impl Actor {
         let (text, format) = heavy(bytes.len(), || decode(bytes))
             .map_err(|error| DocError::NotText { path: self.path.clone(), offset: error.offset })?;
         let now_ms = self.context.clock.now_ms();
+        let is_new = after.is_none() && self.disk.version.is_none();
         let was_live = after.is_none() && self.is_live_on_disk();
         let updates = if was_live {
             heavy(bytes.len(), || self.live.edit(&diff(&self.live.text(), &text)))
@@ -496,6 +507,7 @@ impl Actor {
         for (update, _) in &updates {
             self.broadcast_update(None, update);
         }
+        self.tell_file(is_new, outside());
         self.disk.retry = None;
         if self.log.position() != self.disk.position {
             self.touched();

@@ -1,5 +1,6 @@
 //! A document's place in the log: what is pending, in flight, durable; and who wrote which clocks.
 
+use super::changes::Changes;
 use super::{Author, DocError};
 use crate::base::{DocumentId, SessionId};
 use crate::branch::log_writer::{LogError, LogWriter};
@@ -28,6 +29,7 @@ pub(super) struct Log {
     pending: Vec<Bytes>,
     pending_bytes: usize,
     pending_authors: Vec<AuthorRange>,
+    pub(super) changes: Changes,
     in_flight: Option<(i64, oneshot::Receiver<Result<(), LogError>>)>,
     rows: usize,
     bytes: usize,
@@ -44,6 +46,7 @@ impl Log {
             pending: Vec::new(),
             pending_bytes: 0,
             pending_authors: Vec::new(),
+            changes: Changes::default(),
             in_flight: None,
             rows: 0,
             bytes: 0,
@@ -99,6 +102,7 @@ impl Log {
         self.pending_bytes += update.len();
         self.pending.push(update);
         self.position += 1;
+        self.changes.note(self.position, author, applied, now_ms);
         self.position
     }
 
@@ -116,6 +120,7 @@ impl Log {
             document_id: self.document.clone(),
             row,
             authors: std::mem::take(&mut self.pending_authors),
+            changes: self.changes.take_pending(),
             disk,
         }
     }

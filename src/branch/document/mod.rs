@@ -8,6 +8,7 @@
 //! | `actor.rs` | the task: commands, timers, end |
 //! | `sync.rs` | connections: sync, updates, presence, resync of slow readers |
 //! | `log.rs` | positions: what is pending, in flight, durable; who wrote which clocks |
+//! | `changes.rs` | entries of the history |
 //! | `disk.rs` | the file as a peer: checks, ingest of outside changes |
 //! | `write_back.rs` | writing the text to the file, and what an interrupted write left |
 //! | `open.rs` | from rows and file to a running actor |
@@ -18,6 +19,7 @@
 //! are not yet on disk. That halves the memory of an open document and leaves one source of truth.
 
 mod actor;
+mod changes;
 mod disk;
 mod log;
 mod open;

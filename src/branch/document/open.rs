@@ -5,6 +5,7 @@ use super::disk::Disk;
 use super::log::{Authors, Log};
 use super::{DocError, Document, QUEUE, decode_row};
 use crate::base::{BranchId, Clock, DocumentId, Tasks, heavy};
+use crate::branch::events::{Event, Events};
 use crate::branch::log_writer::LogWriter;
 use crate::branch::versions::{Version, Versions};
 use crate::crdt::{SharedText, decode, server_client};
@@ -23,6 +24,7 @@ pub(in crate::branch) struct OpenContext {
     pub(in crate::branch) log: LogWriter,
     pub(in crate::branch) clock: Clock,
     pub(in crate::branch) versions: Arc<Versions>,
+    pub(in crate::branch) events: Arc<Events>,
     pub(in crate::branch) tasks: Tasks,
     pub(in crate::branch) stop: CancellationToken,
     /// Bytes of the largest file that is shared live.
@@ -55,7 +57,7 @@ pub(in crate::branch) async fn open(
             if gone {
                 // Deleted while nobody had it open: that generation has ended.
                 let now_ms = context.clock.now_ms();
-                context.store.close_document(&row.id, "deleted", now_ms).await.map_err(store_error)?;
+                context.store.close_document(&row.id, "deleted", None, now_ms).await.map_err(store_error)?;
                 seed(context, path, may_create).await?
             } else {
                 row.id
@@ -123,6 +125,8 @@ async fn start(context: &OpenContext, path: &RelPath, loaded: Loaded) -> Result<
     let mut actor = Actor::new(context.clone(), id, path.clone(), live, log, disk, receiver);
     actor.recover(record.intent).await?;
     let guard = ended.drop_guard();
+    let opened = Event::DocumentOpened { path: path.to_string(), document: document.id.clone() };
+    context.events.publish(&opened);
     context.tasks.spawn(async move {
         actor.run().await;
         drop(guard);

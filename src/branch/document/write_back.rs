@@ -8,6 +8,7 @@ use super::DocError;
 use super::actor::Actor;
 use super::disk::{JobDone, QUIET, QUIET_AT_LATEST, Seen, Shape, WriteError, look};
 use crate::base::heavy;
+use crate::branch::events::Own;
 use crate::branch::versions::Version;
 use crate::store::{Append, DiskRecord, Intent};
 use crate::workspace::FsError;
@@ -89,7 +90,13 @@ impl Actor {
                     temp: staged.name.clone(),
                     inode: staged.inode,
                 });
-                let append = Append { document_id: id, row: None, authors: Vec::new(), disk: Some(record) };
+                let append = Append {
+                    document_id: id,
+                    row: None,
+                    authors: Vec::new(),
+                    changes: Vec::new(),
+                    disk: Some(record),
+                };
                 match writer.append(append).await.await {
                     Ok(Ok(())) => {}
                     Ok(Err(error)) => return Err(WriteError::Unsure(error.to_string())),
@@ -149,6 +156,7 @@ impl Actor {
 
     /// The file holds our text: take in what came out if it is not what we knew, then record it.
     pub(super) async fn on_wrote(&mut self, mut wrote: Wrote) {
+        let (before, version) = (self.disk.version, wrote.version);
         let foreign = wrote.came_out.clone().filter(|_| !wrote.was_known);
         let outcome = match foreign {
             Some(bytes) => match self.ingest(&bytes, Some(&mut wrote)).await {
@@ -167,6 +175,11 @@ impl Actor {
             return;
         }
         crate::base::fault("recorded");
+        if before != Some(version) {
+            let by = self.log.changes.take_unwritten();
+            self.context.events.note_own(&self.path, Own::Wrote(version), &by);
+            self.tell_file(before.is_none(), by);
+        }
         if let Some(name) = &wrote.temp {
             match &wrote.came_out {
                 Some(bytes) if wrote.is_held => self.keep_aside(name.clone(), bytes),

@@ -1,0 +1,359 @@
+//! The watcher of a branch's files: what it sees goes to open documents at once, and to listeners once it is quiet.
+
+use super::events::{Event, Events, Own};
+use super::versions::Version;
+use crate::workspace::{FsError, Kind, RelPath, Workspace};
+use notify::event::{AccessKind, AccessMode, CreateKind, ModifyKind, RemoveKind, RenameMode};
+use notify::{EventKind, RecommendedWatcher, RecursiveMode, Watcher};
+use std::collections::{BTreeMap, BTreeSet};
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::time::Duration;
+use tokio::sync::mpsc;
+use tokio::time::Instant;
+use tracing::warn;
+
+/// File events that may wait; past it documents look at their files, and listeners hear `reset`.
+const QUEUE: usize = 4_096;
+/// A path is told of once it was quiet this long …
+const QUIET: Duration = Duration::from_millis(100);
+/// … or at the latest after this.
+const AT_LATEST: Duration = Duration::from_secs(1);
+/// Paths that wait to be told of; more at once (a checkout, an install) are told as one `reset`.
+const MAX_PENDING: usize = 1_024;
+/// The largest file that is compared with what perch wrote there.
+const MAX_ECHO_BYTES: u64 = 64 * 1024 * 1024;
+
+/// What the system says of a path.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(super) enum Sign {
+    /// It was made.
+    Made,
+    /// Its bytes changed, or may have.
+    Changed,
+    /// A writer closed it.
+    Closed,
+    /// Its mode, owner or times changed.
+    Metadata,
+    /// It went, or was moved away.
+    Gone,
+    /// Something was moved here.
+    MovedHere,
+    /// The same, and where it was.
+    MovedFrom(RelPath),
+}
+
+/// Watches a workspace; dropped, it stops.
+#[derive(Debug)]
+pub(super) struct Watch {
+    _watcher: Option<RecommendedWatcher>,
+}
+
+/// What a watch sees.
+#[derive(Debug)]
+pub(super) struct Signs {
+    queue: mpsc::Receiver<(RelPath, Sign)>,
+    overflowed: Arc<AtomicBool>,
+}
+
+impl Signs {
+    /// The next sign; `None` once the watch is dropped.
+    pub(super) async fn next(&mut self) -> Option<(RelPath, Sign)> {
+        self.queue.recv().await
+    }
+
+    /// Whether signs were lost since the last call.
+    pub(super) fn overflowed(&self) -> bool {
+        self.overflowed.swap(false, Ordering::Relaxed)
+    }
+}
+
+/// Watches the workspace. Without a watch (too many folders) documents find changes when they are read or written.
+pub(super) fn watch(workspace: &Workspace) -> (Watch, Signs) {
+    let (sender, queue) = mpsc::channel(QUEUE);
+    let overflowed = Arc::new(AtomicBool::new(false));
+    let root = workspace.folder().to_owned();
+    let (folder, lost) = (root.clone(), Arc::clone(&overflowed));
+    let handler = move |event: notify::Result<notify::Event>| {
+        let relative = |path: &std::path::Path| -> Option<RelPath> {
+            path.strip_prefix(&root).ok()?.to_str()?.parse().ok()
+        };
+        let Ok(event) = event else {
+            lost.store(true, Ordering::Relaxed);
+            return;
+        };
+        if event.need_rescan() {
+            lost.store(true, Ordering::Relaxed);
+            return;
+        }
+        let sign = match event.kind {
+            EventKind::Access(AccessKind::Close(AccessMode::Write)) => Sign::Closed,
+            // Opens and reads are events too, our own among them.
+            EventKind::Access(_) => return,
+            EventKind::Create(
+                CreateKind::File | CreateKind::Folder | CreateKind::Any | CreateKind::Other,
+            ) => Sign::Made,
+            EventKind::Remove(
+                RemoveKind::Any | RemoveKind::File | RemoveKind::Folder | RemoveKind::Other,
+            )
+            | EventKind::Modify(ModifyKind::Name(RenameMode::From)) => Sign::Gone,
+            EventKind::Modify(ModifyKind::Name(RenameMode::Both)) => {
+                // Told besides the two halves.
+                if let [from, to] = event.paths.as_slice()
+                    && let (Some(from), Some(to)) = (relative(from), relative(to))
+                    && sender.try_send((to, Sign::MovedFrom(from))).is_err()
+                {
+                    lost.store(true, Ordering::Relaxed);
+                }
+                return;
+            }
+            EventKind::Modify(ModifyKind::Name(_)) => Sign::MovedHere,
+            EventKind::Modify(ModifyKind::Metadata(_)) => Sign::Metadata,
+            _ => Sign::Changed,
+        };
+        for path in event.paths {
+            // Names that are no path here, `.git` among them, are nobody's business.
+            let Some(path) = relative(&path) else { continue };
+            // A full queue is made up for by the look before each write-back and read.
+            if sender.try_send((path, sign.clone())).is_err() {
+                lost.store(true, Ordering::Relaxed);
+            }
+        }
+    };
+    let started = notify::recommended_watcher(handler)
+        .and_then(|mut watcher| watcher.watch(&folder, RecursiveMode::Recursive).map(|()| watcher));
+    let watcher = started
+        .inspect_err(|error| warn!(%error, "the workspace can't be watched; outside changes are seen late"))
+        .ok();
+    (Watch { _watcher: watcher }, Signs { queue, overflowed })
+}
+
+/// What is known of a path since its first sign.
+#[derive(Clone, Debug, PartialEq, Eq)]
+struct Pending {
+    first: Instant,
+    due: Instant,
+    /// Whether it was there before; `None`: not known.
+    existed: Option<bool>,
+    /// Where it was before it was moved here; that path was there before.
+    from: Option<RelPath>,
+}
+
+/// Gathers signs of paths without an open document until each was quiet for a moment.
+#[derive(Debug, Default)]
+pub(super) struct Quiet {
+    pending: BTreeMap<RelPath, Pending>,
+    is_too_much: bool,
+}
+
+impl Quiet {
+    pub(super) fn note(&mut self, path: RelPath, sign: &Sign, now: Instant) {
+        let existed = match sign {
+            Sign::Metadata => return,
+            Sign::Made => Some(false),
+            Sign::Changed | Sign::Closed | Sign::Gone => Some(true),
+            Sign::MovedHere | Sign::MovedFrom(_) => None,
+        };
+        if self.pending.len() >= MAX_PENDING {
+            self.pending.clear();
+            self.is_too_much = true;
+        }
+        let fresh = Pending { first: now, due: now, existed, from: None };
+        let from = match sign {
+            Sign::MovedFrom(from) => {
+                // Made and moved within the moment: a temporary file, of which nobody was told.
+                let moved = self.pending.remove(from);
+                moved.is_none_or(|moved| moved.existed != Some(false)).then(|| from.clone())
+            }
+            _ => None,
+        };
+        let pending = self.pending.entry(path).or_insert(fresh);
+        pending.due = (now + QUIET).min(pending.first + AT_LATEST);
+        if from.is_some() {
+            pending.from = from;
+        }
+    }
+
+    /// When there is something to tell.
+    pub(super) fn due(&self) -> Option<Instant> {
+        self.pending.values().map(|pending| pending.due).min()
+    }
+
+    /// Forgets all: listeners are to list anew.
+    pub(super) fn clear(&mut self) {
+        self.pending.clear();
+    }
+
+    fn take_due(&mut self, now: Instant) -> Vec<(RelPath, Pending)> {
+        self.pending.extract_if(.., |_, pending| pending.due <= now).collect()
+    }
+
+    /// Looks at the paths that are quiet and tells of them.
+    pub(super) async fn tell(&mut self, workspace: &Workspace, events: &Events, now: Instant) {
+        let due = self.take_due(now);
+        if std::mem::take(&mut self.is_too_much) {
+            events.publish(&Event::Reset);
+            return;
+        }
+        let mut told = BTreeSet::new();
+        for (path, pending) in due {
+            // Told as one with where it came from.
+            if events.own(&path) == Some(Own::MovedHere) {
+                continue;
+            }
+            let is_echo = is_echo(workspace, events, &path).await;
+            let kind = kind_at(workspace, &path).await;
+            let from_kind = match &pending.from {
+                Some(from) => kind_at(workspace, from).await,
+                None => None,
+            };
+            for event in tell(&path, &pending, kind, from_kind, is_echo, events) {
+                // A folder that is made and one beneath it are each told once.
+                if told.insert(format!("{event:?}")) {
+                    events.publish(&event);
+                }
+            }
+        }
+    }
+}
+
+fn disk() -> Vec<String> {
+    vec![super::Author::Outside.as_str().to_owned()]
+}
+
+fn tell(
+    path: &RelPath,
+    pending: &Pending,
+    kind: Option<Kind>,
+    from_kind: Option<Kind>,
+    is_echo: bool,
+    events: &Events,
+) -> Vec<Event> {
+    let mut told = Vec::new();
+    if let Some(from) = &pending.from {
+        let from = from.to_string();
+        match (from_kind, kind) {
+            (None, Some(_)) => {
+                told.push(Event::FileRenamed { from, path: path.to_string(), by: disk() });
+                return told;
+            }
+            (None, None) => told.push(Event::FileDeleted { path: from, by: disk() }),
+            // Made anew since.
+            (Some(_), _) => told.push(Event::FileChanged { path: from, by: disk() }),
+        }
+    }
+    if is_echo {
+        return told;
+    }
+    let path_text = path.to_string();
+    match (pending.existed, kind) {
+        (Some(false), None) | (Some(true), Some(Kind::Folder)) => {}
+        (_, None) => {
+            let by = events.own_near(path).unwrap_or_else(disk);
+            told.push(Event::FileDeleted { path: path_text, by });
+        }
+        (None, Some(kind @ Kind::Folder)) | (Some(false), Some(kind)) => {
+            let by = events.own_near(path).unwrap_or_else(disk);
+            told.push(Event::FileCreated { path: path_text, kind, by });
+        }
+        (_, Some(_)) => told.push(Event::FileChanged { path: path_text, by: disk() }),
+    }
+    told
+}
+
+async fn kind_at(workspace: &Workspace, path: &RelPath) -> Option<Kind> {
+    match workspace.stat(path).await {
+        Ok(stat) => stat.map(|stat| stat.kind),
+        Err(FsError::OutsideRoot(_)) => Some(Kind::Symlink),
+        Err(_) => None,
+    }
+}
+
+/// Whether what is at a path is what perch itself put there a moment ago, and has told of.
+async fn is_echo(workspace: &Workspace, events: &Events, path: &RelPath) -> bool {
+    match events.own(path) {
+        None | Some(Own::MovedHere) => false,
+        Some(Own::Deleted) => kind_at(workspace, path).await.is_none(),
+        // A file that was copied may have been written since; told twice does no harm.
+        Some(Own::Made) => kind_at(workspace, path).await == Some(Kind::Folder),
+        Some(Own::Wrote(version)) => {
+            let file = workspace.read(path, MAX_ECHO_BYTES).await;
+            file.is_ok_and(|file| file.is_some_and(|file| Version::of(&file.bytes) == version))
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::base::Clock;
+
+    fn path(text: &str) -> RelPath {
+        text.parse().unwrap()
+    }
+
+    /// What is told of signs, given what is there afterwards.
+    fn told(signs: &[(&str, Sign)], there: &[&str]) -> Vec<String> {
+        let now = Instant::now();
+        let mut quiet = Quiet::default();
+        for (at, sign) in signs {
+            quiet.note(path(at), sign, now);
+        }
+        assert!(quiet.take_due(now).is_empty(), "not yet quiet");
+        let events = Events::new(Clock::manual(0));
+        let kind = |at: &RelPath| there.contains(&at.as_str()).then_some(Kind::File);
+        let mut told = Vec::new();
+        for (at, pending) in quiet.take_due(now + QUIET) {
+            let from_kind = pending.from.as_ref().and_then(kind);
+            told.extend(tell(&at, &pending, kind(&at), from_kind, false, &events));
+        }
+        told.iter()
+            .map(|event| match event {
+                Event::FileCreated { path, .. } => format!("created {path}"),
+                Event::FileChanged { path, .. } => format!("changed {path}"),
+                Event::FileDeleted { path, .. } => format!("deleted {path}"),
+                Event::FileRenamed { from, path, .. } => format!("renamed {from} {path}"),
+                other => panic!("{other:?}"),
+            })
+            .collect()
+    }
+
+    #[test]
+    fn what_writers_do_is_told_as_they_meant_it() {
+        use Sign::{Changed, Closed, Gone, Made, Metadata, MovedFrom, MovedHere};
+        assert_eq!(told(&[("a", Made), ("a", Changed), ("a", Closed)], &["a"]), ["created a"]);
+        assert_eq!(told(&[("a", Changed), ("a", Closed)], &["a"]), ["changed a"]);
+        assert_eq!(told(&[("a", Gone)], &[]), ["deleted a"]);
+        assert_eq!(told(&[("a", Gone), ("a", Made)], &["a"]), ["changed a"], "unlink and create");
+        assert_eq!(told(&[("a", Made), ("a", Gone)], &[]), [""; 0], "came and went");
+        assert_eq!(told(&[("a", Metadata)], &["a"]), [""; 0]);
+        let save = [
+            ("a.new", Made),
+            ("a.new", Closed),
+            ("a.new", Gone),
+            ("a", MovedHere),
+            ("a", MovedFrom(path("a.new"))),
+        ];
+        assert_eq!(told(&save, &["a"]), ["changed a"], "an editor's save by way of a temporary file");
+        let moved = [("a", Gone), ("b", MovedHere), ("b", MovedFrom(path("a")))];
+        assert_eq!(told(&moved, &["b"]), ["renamed a b"]);
+        assert_eq!(told(&moved, &[]), ["deleted a", "deleted b"]);
+        assert_eq!(told(&moved, &["a", "b"]), ["changed a", "changed b"], "made anew");
+    }
+
+    #[tokio::test]
+    async fn too_many_paths_are_one_reset() {
+        let folder = tempfile::tempdir().unwrap();
+        let workspace = Workspace::open(folder.path(), folder.path()).unwrap();
+        let events = Events::new(Clock::manual(0));
+        let mut listener = events.listen(None).unwrap();
+        let now = Instant::now();
+        let mut quiet = Quiet::default();
+        for n in 0..=MAX_PENDING {
+            quiet.note(path(&format!("f{n}")), &Sign::Made, now);
+        }
+        quiet.tell(&workspace, &events, now + QUIET).await;
+        assert!(listener.next().await.unwrap().json.contains("\"reset\""));
+        assert_eq!(quiet.due(), None);
+    }
+}
