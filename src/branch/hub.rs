@@ -13,6 +13,7 @@ use notify::{EventKind, RecommendedWatcher, RecursiveMode, Watcher};
 use parking_lot::Mutex;
 use std::collections::HashMap;
 use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
 use tokio::sync::{Mutex as AsyncMutex, mpsc};
 use tracing::{info, warn};
 
@@ -29,6 +30,8 @@ pub struct Hub {
     context: OpenContext,
     members: Members,
     slots: Mutex<HashMap<RelPath, Slot>>,
+    /// The branch is going: nothing is opened any more.
+    is_closed: AtomicBool,
     _watcher: Option<RecommendedWatcher>,
 }
 
@@ -66,6 +69,7 @@ impl Hub {
             context,
             members: Members::default(),
             slots: Mutex::default(),
+            is_closed: AtomicBool::new(false),
             _watcher: watcher,
         });
         let weak = Arc::downgrade(&hub);
@@ -159,9 +163,55 @@ impl Hub {
             }
             document.ended().await;
         }
+        if self.is_closed.load(Ordering::SeqCst) {
+            return Err(DocError::Closed);
+        }
         let document = document::open(&self.context, path, may_create).await?;
         *held = Some(document.clone());
         Ok(document)
+    }
+
+    fn held_slots(&self) -> Vec<Slot> {
+        self.slots.lock().values().cloned().collect()
+    }
+
+    /// Whether no document is open or being opened.
+    #[must_use]
+    pub fn is_quiet(&self) -> bool {
+        let is_empty = |held: &Option<Document>| held.as_ref().is_none_or(Document::has_ended);
+        self.slots.lock().values().all(|slot| slot.try_lock().is_ok_and(|held| is_empty(&held)))
+    }
+
+    /// The barrier for all open documents: when it returns, the files hold what was typed before the call.
+    ///
+    /// # Errors
+    /// The first document's that can't be written now.
+    pub async fn flush_all(&self) -> Result<(), DocError> {
+        for slot in self.held_slots() {
+            let document = slot.lock().await.clone();
+            match document {
+                // One that closed has written its file.
+                Some(document) => match document.flush().await {
+                    Ok(_) | Err(DocError::Closed | DocError::NotFound(_)) => document_end(&document).await,
+                    Err(error) => return Err(error),
+                },
+                None => {}
+            }
+        }
+        Ok(())
+    }
+
+    /// Ends all members and documents for good: the branch is being removed.
+    pub async fn close(&self) {
+        self.members.close();
+        self.is_closed.store(true, Ordering::SeqCst);
+        for slot in self.held_slots() {
+            let document = slot.lock().await.take();
+            if let Some(document) = document {
+                document.deleted().await;
+                document.ended().await;
+            }
+        }
     }
 
     async fn resolve(&self, path: &RelPath) -> Result<RelPath, DocError> {
@@ -289,6 +339,13 @@ impl Hub {
             Ok(None) => Err(DocError::NotFound(path)),
             Err(error) => Err(DocError::Disk(error.to_string())),
         }
+    }
+}
+
+/// Waits for the end of a document that takes commands no more.
+async fn document_end(document: &Document) {
+    if document.is_closed() {
+        document.ended().await;
     }
 }
 

@@ -3,6 +3,7 @@
 mod document;
 mod hub;
 mod log_writer;
+mod making;
 mod members;
 mod outbox;
 mod registry;
@@ -14,8 +15,9 @@ pub use document::{
 };
 pub use hub::Hub;
 pub use log_writer::{LogError, LogWriter};
-pub use members::{Member, Members, Standing, WriteGrant};
+pub use making::{ArchiveFormat, Credentials, Git, Phase, Progress};
+pub use members::{Connected, Connection, Member, Members, Standing, WriteGrant};
 pub use outbox::{Channel, Close, MAX_BYTES, MAX_FRAMES, Outbox, Pushed, Taken};
-pub use registry::{BranchError, Branches, NewBranch, Source};
+pub use registry::{BranchChange, BranchError, BranchOptions, Branches, NewBranch, Source};
 pub use versions::{Version, Versions};
 pub use wire::Wire;

@@ -122,6 +122,7 @@ async fn write(
     let path = rel_path(&path)?;
     let hub = state.branches.hub(&branch).await?;
     let grant = caller.writer(&branch, &hub)?;
+    state.branches.take_room(&branch, bytes.len() as u64).await?;
     let named = match headers.get(header::IF_MATCH) {
         None => None,
         Some(value) => {

@@ -4,11 +4,12 @@ mod auth;
 mod branches;
 mod error;
 mod files;
+mod links;
 mod sessions;
 mod socket;
 mod state;
+mod tokens;
 
-pub use auth::token_hash;
 pub use error::ApiError;
 pub use state::{AppState, Site};
 
@@ -48,6 +49,8 @@ pub fn router(state: AppState) -> Router {
     let (documented, description) = OpenApiRouter::with_openapi(Description::openapi())
         .merge(branches::routes())
         .merge(sessions::routes())
+        .merge(links::routes())
+        .merge(tokens::routes())
         .merge(files::routes())
         .split_for_parts();
     let description = Arc::new(description);

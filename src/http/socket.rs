@@ -1,14 +1,17 @@
 //! Document sockets: y-websocket (one document each) and Hocuspocus (many on one). They frame and route; what a message
 //! means is the document's.
 
-use super::auth::{origin_is_allowed, session_of};
+use super::auth::{bearer, origin_is_allowed, session_of};
 use super::branches::branch_id;
 use super::{ApiError, AppState};
 use crate::base::{BranchId, Permission};
-use crate::branch::{Channel, ConnectionId, DocError, Document, Hub, Incoming, Join, Member, Outbox, Wire};
+use crate::branch::{
+    Channel, Connection, ConnectionId, DocError, Document, Hub, Incoming, Join, Member, Outbox, Wire,
+};
 use crate::crdt::frame::{self, Message as Sync};
 use crate::crdt::hocuspocus::{self, Body, Frame};
 use crate::crdt::state_vector;
+use crate::store::SessionRow;
 use axum::Router;
 use axum::body::Bytes;
 use axum::extract::ws::{CloseFrame, Message, WebSocket, WebSocketUpgrade};
@@ -40,6 +43,9 @@ const PING_EVERY: Duration = Duration::from_secs(20);
 const SILENT_FOR: Duration = Duration::from_secs(60);
 /// Documents on one Hocuspocus socket.
 const MAX_DOCUMENTS: usize = 1_000;
+
+/// The subprotocol of a client that carries its token beside it.
+const PROTOCOL: &str = "perch";
 
 const FORBIDDEN: u16 = 4403;
 const MALFORMED: u16 = 4400;
@@ -101,16 +107,14 @@ async fn docs(
     if !origin_is_allowed(&state, &headers) {
         return Err(ApiError::forbidden("pages of this origin are not allowed; see --allowed-origin"));
     }
-    let in_header = headers
-        .get(header::AUTHORIZATION)
-        .and_then(|value| value.to_str().ok())
-        .and_then(|value| value.strip_prefix("Bearer "))
-        .map(str::to_owned);
-    let token = params.token.or(in_header).ok_or_else(ApiError::unauthorized)?;
-    let (row, permission) = session_of(&state, &token, Some(&branch)).await?;
+    let token = in_protocol(&headers).or_else(|| bearer(&headers)).or(params.token.as_deref());
+    let token = token.ok_or_else(ApiError::unauthorized)?;
+    // Only ever a session token: an API token is refused here, in whichever of the places.
+    let (row, permission) = session_of(&state, token, Some(&branch)).await?;
     let hub = state.branches.hub(&branch).await?;
-    let member = hub.members().enter(&row);
-    Ok(sized(upgrade).on_upgrade(move |socket| async move {
+    let member = enter(&state, &hub, &row).await?;
+    Ok(sized(upgrade).protocols([PROTOCOL]).on_upgrade(move |socket| async move {
+        let _connected = member.connect(state.clock.now_ms());
         let line = Line::new(&state);
         let (sink, stream) = socket.split();
         let talk = async {
@@ -124,6 +128,25 @@ async fn docs(
         let alive = Bytes::from_static(&[1, 1, 0]);
         Box::pin(run(&state, &line, sink, talk, alive)).await;
     }))
+}
+
+/// The token among the subprotocols `perch, perch.token.<token>`; `perch` is the one that is answered.
+fn in_protocol(headers: &HeaderMap) -> Option<&str> {
+    let offered =
+        headers.get_all(header::SEC_WEBSOCKET_PROTOCOL).iter().filter_map(|value| value.to_str().ok());
+    offered.flat_map(|list| list.split(',')).find_map(|name| name.trim().strip_prefix("perch.token."))
+}
+
+/// Takes a session's seat. The row is read again once it is taken: a change since the first reading was told to nobody.
+async fn enter(state: &AppState, hub: &Hub, row: &SessionRow) -> Result<Arc<Member>, ApiError> {
+    let member = hub.members().enter(row);
+    let now = state.store.session(&row.branch_id, &row.id).await?.ok_or_else(ApiError::unauthorized)?;
+    hub.members().changed(&now);
+    let standing = member.standing();
+    if standing.epoch != row.epoch || standing.is_ended {
+        return Err(ApiError::unauthorized());
+    }
+    Ok(member)
 }
 
 async fn open(hub: &Hub, path: &str, member: &Member, token: Permission) -> Result<Document, DocError> {
@@ -337,7 +360,7 @@ async fn talk_hocuspocus(
     mut stream: SplitStream<WebSocket>,
 ) {
     let mut opened: HashMap<Arc<str>, Opened> = HashMap::new();
-    let mut seat: Option<(Arc<Hub>, Arc<Member>, Permission)> = None;
+    let mut seat: Option<(Connection, Arc<Hub>, Arc<Member>, Permission)> = None;
     let mut watch = None;
     let mut epoch = 0;
     let mut channels: Channel = 0;
@@ -359,7 +382,7 @@ async fn talk_hocuspocus(
                     line.outbox.close(FORBIDDEN, "the session was ended");
                     return;
                 }
-                if let Some((_, member, token)) = &seat {
+                if let Some((_, _, member, token)) = &seat {
                     let can_write = member.writer(*token).is_some();
                     for (name, one) in &opened {
                         line.outbox.answer(hocuspocus::authenticated(name, can_write));
@@ -394,10 +417,14 @@ async fn talk_hocuspocus(
                     line.outbox.answer(hocuspocus::permission_denied(name, "the token is not valid"));
                     continue;
                 };
-                let member = hub.members().enter(&row);
+                let Ok(member) = enter(state, &hub, &row).await else {
+                    line.outbox.answer(hocuspocus::permission_denied(name, "the token is not valid"));
+                    continue;
+                };
                 watch = Some(member.watch());
                 epoch = row.epoch;
-                seat = Some((Arc::clone(&hub), Arc::clone(&member), permission));
+                let connected = member.connect(state.clock.now_ms());
+                seat = Some((connected, Arc::clone(&hub), Arc::clone(&member), permission));
                 if let Some(old) = opened.remove(name) {
                     line.documents.lock().remove(&old.channel);
                     old.document.leave(line.name(old.channel)).await;

@@ -10,7 +10,7 @@ import WebSocket from 'ws'
 import { WebsocketProvider } from 'y-websocket'
 import * as Y from 'yjs'
 
-const binary = process.argv[2]
+export const binary = process.argv[2]
 export const owner = 'owner-token-of-the-tests'
 export const temp = fs.mkdtempSync(path.join(os.tmpdir(), 'perch-story-'))
 export const data = path.join(temp, 'data')
@@ -42,9 +42,13 @@ const freePort = () => new Promise((resolve) => {
 export const port = await freePort()
 export const url = `http://127.0.0.1:${port}`
 
-export async function start(extra = {}) {
+/** `extra`: of the environment, `undefined` takes a variable away. `log`: gets what perch prints and logs. */
+export async function start(extra = {}, log = null) {
   const env = { ...process.env, PERCH_OWNER_TOKEN: owner, PERCH_DATA: data, PERCH_LISTEN: `127.0.0.1:${port}`, ...extra }
-  perch = spawn(binary, ['serve', '--allow-local-git', temp], { env, stdio: ['ignore', 'inherit', 'inherit'] })
+  for (const name of Object.keys(env)) if (env[name] === undefined) delete env[name]
+  const out = log ? 'pipe' : 'inherit'
+  perch = spawn(binary, ['serve', '--allow-local-git', temp], { env, stdio: ['ignore', out, out] })
+  if (log) for (const stream of [perch.stdout, perch.stderr]) stream.on('data', (bytes) => { log.text += bytes })
   perch.ended = new Promise((resolve) => perch.on('exit', (code, signal) => resolve({ code, signal })))
   await eventually('ready', async () => (await fetch(`${url}/readyz`)).status === 200, 15_000)
 }

@@ -48,4 +48,8 @@ macro_rules! scenarios {
     };
 }
 
-scenarios!(everyone, faults, durable, readers, files, random);
+scenarios!(
+    everyone, faults, durable, readers, files, random, // editing
+    tokens, guarded, sessions, links, // who may what
+    branches, deleted, forked, archives, bounded, cloned, missing // branches
+);
