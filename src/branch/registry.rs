@@ -30,10 +30,12 @@ const UPLOADS_AT_ONCE: usize = 8;
 const UPLOAD_SILENT_FOR: Duration = Duration::from_secs(60);
 /// A branch that nobody uses is closed after this long.
 const IDLE_AFTER: Duration = Duration::from_secs(300);
-/// How old a measured size may be.
+/// How old a measured size may be when a write is let through for it; writes since are added.
 const SIZE_GOOD_FOR: Duration = Duration::from_secs(60);
 /// How old it may be when a write is refused for it.
 const SIZE_GOOD_FOR_REFUSAL: Duration = Duration::from_secs(2);
+/// How old it may be when it is shown.
+const SIZE_SHOWN_FOR_MS: i64 = 5_000;
 /// How long a caller waits for a size before it gets the last known one.
 const SIZE_WITHIN: Duration = Duration::from_secs(2);
 /// The error of a branch whose files are gone; it is ready again when they are back.
@@ -159,6 +161,7 @@ struct Inner {
     open: Mutex<HashMap<BranchId, Open>>,
     making: Mutex<HashMap<BranchId, Arc<Making>>>,
     going: Mutex<HashSet<BranchId>>,
+    measuring: Mutex<HashSet<BranchId>>,
     /// What was measured, and what was written since.
     sizes: Mutex<HashMap<BranchId, Size>>,
     makings: Semaphore,
@@ -188,6 +191,7 @@ impl Branches {
             open: Mutex::default(),
             making: Mutex::default(),
             going: Mutex::default(),
+            measuring: Mutex::default(),
             sizes: Mutex::default(),
             makings: Semaphore::new(MAKINGS_AT_ONCE),
             uploads: Semaphore::new(UPLOADS_AT_ONCE),
@@ -671,14 +675,23 @@ impl Branches {
     /// # Errors
     /// [`StoreError`].
     pub async fn with_size(&self, branch: Branch) -> Result<Branch, StoreError> {
-        let good_for_ms = i64::try_from(SIZE_GOOD_FOR.as_millis()).unwrap_or(i64::MAX);
-        let is_good =
-            branch.measured_at_ms.is_some_and(|at_ms| at_ms + good_for_ms > self.inner.clock.now_ms());
+        let now_ms = self.inner.clock.now_ms();
+        let is_good = branch.measured_at_ms.is_some_and(|at_ms| at_ms + SIZE_SHOWN_FOR_MS > now_ms);
         if branch.state != BranchState::Ready || is_good {
             return Ok(branch);
         }
+        // One measures, others get the last known size.
+        if !self.inner.measuring.lock().insert(branch.id.clone()) {
+            return Ok(branch);
+        }
         let (this, id) = (self.clone(), branch.id.clone());
-        let task = self.inner.tasks.spawn(async move { this.measure(&id).await });
+        let task = self.inner.tasks.spawn(async move {
+            let measured = this.measure(&id).await;
+            this.inner.measuring.lock().remove(&id);
+            if let Err(error) = measured {
+                warn!(branch.id = %id, %error, "could not measure the branch");
+            }
+        });
         if tokio::time::timeout(SIZE_WITHIN, task).await.is_ok() {
             return Ok(self.inner.store.branch(&branch.id).await?.unwrap_or(branch));
         }
@@ -771,4 +784,44 @@ async fn off_runtime<T: Send + 'static>(
     let done =
         tokio::task::spawn_blocking(work).await.unwrap_or_else(|error| Err(std::io::Error::other(error)));
     done.map_err(|source| BranchError::Disk(FsError::Io { what: "the branch's folder".into(), source }))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::store::Options;
+
+    #[tokio::test]
+    async fn a_branch_that_nobody_uses_is_closed_and_opens_again() {
+        let data = tempfile::tempdir().unwrap();
+        let options = Options { database_url: None, data: data.path().to_owned() };
+        let store = Store::open(&options).await.unwrap();
+        let tasks = Tasks::new();
+        let options = BranchOptions {
+            folder: data.path().join("branches"),
+            local_git: Vec::new(),
+            max_document_bytes: 1_000,
+            max_branch_bytes: 1_000,
+        };
+        let branches = Branches::new(options, store, Clock::system(), tasks.clone());
+        let new = NewBranch { name: "b".into(), source: Source::Empty };
+        let id = branches.create(new).await.unwrap().id;
+        let hub = branches.hub(&id).await.unwrap();
+        assert_eq!(branches.close_idle(Duration::ZERO), 0, "held");
+        std::fs::write(hub.workspace().folder().join("a.txt"), "text").unwrap();
+        let document = hub.document(&"a.txt".parse().unwrap(), false).await.unwrap();
+        drop(hub);
+        assert_eq!(branches.close_idle(Duration::ZERO), 0, "a document is open");
+        branches.opened(&id).unwrap().close().await;
+        assert!(document.has_ended());
+        let refused = branches.hub(&id).await.unwrap().document(&"a.txt".parse().unwrap(), false).await;
+        assert!(refused.is_err(), "closed for good");
+        assert_eq!(branches.close_idle(Duration::from_secs(60)), 0, "used lately");
+        assert_eq!(branches.close_idle(Duration::ZERO), 1);
+        assert!(branches.opened(&id).is_none());
+        assert!(branches.hub(&id).await.is_ok());
+        assert!(branches.take_room(&id, 990).await.is_ok());
+        assert!(matches!(branches.take_room(&id, 990).await, Err(BranchError::Full { .. })));
+        assert!(tasks.shutdown(Duration::from_secs(10)).await);
+    }
 }
