@@ -6,7 +6,7 @@ use crate::base::BranchId;
 use crate::branch::{ArchiveFormat, BranchChange, Credentials, Git, NewBranch, Progress, Source};
 use crate::store::{Branch, BranchFilter, BranchState};
 use axum::Json;
-use axum::extract::rejection::JsonRejection;
+use axum::extract::rejection::{JsonRejection, QueryRejection};
 use axum::extract::{FromRequest, Path, Query, Request, State};
 use axum::http::{StatusCode, header};
 use secrecy::SecretString;
@@ -159,6 +159,10 @@ pub(super) fn body<T>(body: Result<Json<T>, JsonRejection>) -> Result<T, ApiErro
     body.map(|Json(value)| value).map_err(|error| ApiError::bad_request(error.body_text()))
 }
 
+pub(super) fn query<T>(query: Result<Query<T>, QueryRejection>) -> Result<T, ApiError> {
+    query.map(|Query(value)| value).map_err(|error| ApiError::bad_request(error.body_text()))
+}
+
 fn check_name(name: &str) -> Result<(), ApiError> {
     if name.is_empty() || name.len() > 200 || name.contains(char::is_control) {
         return Err(ApiError::bad_request("a branch's name has 1 to 200 bytes without control characters"));
@@ -177,9 +181,10 @@ fn check_name(name: &str) -> Result<(), ApiError> {
 async fn create(
     State(state): State<AppState>,
     _: Api,
-    Query(archive): Query<ArchiveName>,
+    archive: Result<Query<ArchiveName>, QueryRejection>,
     request: Request,
 ) -> Result<(StatusCode, Json<BranchView>), ApiError> {
+    let archive = query(archive)?;
     let kind = request.headers().get(header::CONTENT_TYPE).and_then(|value| value.to_str().ok());
     let format = match kind.and_then(|kind| kind.split(';').next()).map(str::trim) {
         Some("application/x-tar") => Some(ArchiveFormat::Tar),
@@ -213,8 +218,9 @@ async fn create(
 async fn list(
     State(state): State<AppState>,
     _: Api,
-    Query(listing): Query<Listing>,
+    listing: Result<Query<Listing>, QueryRejection>,
 ) -> Result<Json<BranchPage>, ApiError> {
+    let listing = query(listing)?;
     let limit = listing.limit.unwrap_or(50).clamp(1, 200);
     let after = match listing.after {
         None => None,
@@ -283,8 +289,9 @@ async fn delete(
     State(state): State<AppState>,
     _: Api,
     Path(branch): Path<String>,
-    Query(confirm): Query<Confirm>,
+    confirm: Result<Query<Confirm>, QueryRejection>,
 ) -> Result<StatusCode, ApiError> {
+    let confirm = query(confirm)?;
     let branch = branch_id(&branch)?;
     if confirm.confirm.as_deref() != Some(branch.as_str()) {
         let detail = "deleting a branch removes its files for good; give its id again as `?confirm=`";

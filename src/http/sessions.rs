@@ -1,7 +1,7 @@
 //! Sessions: make or find again, list, change, end; tokens made anew and revoked.
 
 use super::auth::{Api, Caller};
-use super::branches::{body, branch_id};
+use super::branches::{body, branch_id, query};
 use super::{ApiError, AppState};
 use crate::base::{BranchId, Permission, SessionId};
 use crate::branch::Hub;
@@ -10,7 +10,7 @@ use crate::session::{
 };
 use crate::store::SessionRow;
 use axum::Json;
-use axum::extract::rejection::JsonRejection;
+use axum::extract::rejection::{JsonRejection, QueryRejection};
 use axum::extract::{Path, Query, State};
 use axum::http::{HeaderMap, StatusCode, header};
 use secrecy::ExposeSecret;
@@ -263,8 +263,9 @@ async fn list(
     State(state): State<AppState>,
     _: Api,
     Path(branch): Path<String>,
-    Query(listing): Query<SessionListing>,
+    listing: Result<Query<SessionListing>, QueryRejection>,
 ) -> Result<Json<Sessions>, ApiError> {
+    let listing = query(listing)?;
     let branch = branch_id(&branch)?;
     state.branches.ready(&branch).await?;
     let limit = listing.limit.unwrap_or(1_000).clamp(1, 1_000);

@@ -14,6 +14,7 @@ use crate::crdt::state_vector;
 use crate::store::SessionRow;
 use axum::Router;
 use axum::body::Bytes;
+use axum::extract::ws::rejection::WebSocketUpgradeRejection;
 use axum::extract::ws::{CloseFrame, Message, WebSocket, WebSocketUpgrade};
 use axum::extract::{Path, Query, State};
 use axum::http::{HeaderMap, header};
@@ -101,16 +102,18 @@ async fn docs(
     Path((branch, path)): Path<(String, String)>,
     Query(params): Query<Params>,
     headers: HeaderMap,
-    upgrade: WebSocketUpgrade,
+    upgrade: Result<WebSocketUpgrade, WebSocketUpgradeRejection>,
 ) -> Result<Response, ApiError> {
     let branch = branch_id(&branch)?;
-    if !origin_is_allowed(&state, &headers) {
-        return Err(ApiError::forbidden("pages of this origin are not allowed; see --allowed-origin"));
-    }
     let token = in_protocol(&headers).or_else(|| bearer(&headers)).or(params.token.as_deref());
     let token = token.ok_or_else(ApiError::unauthorized)?;
     // Only ever a session token: an API token is refused here, in whichever of the places.
     let (row, permission) = session_of(&state, token, Some(&branch)).await?;
+    if !origin_is_allowed(&state, &headers) {
+        return Err(ApiError::forbidden("pages of this origin are not allowed; see --allowed-origin"));
+    }
+    // Last, so that whoever has no token hears that first.
+    let upgrade = upgrade.map_err(|error| ApiError::bad_request(error.body_text()))?;
     let hub = state.branches.hub(&branch).await?;
     let member = enter(&state, &hub, &row).await?;
     Ok(sized(upgrade).protocols([PROTOCOL]).on_upgrade(move |socket| async move {

@@ -186,3 +186,100 @@ fn color(id: &SessionId) -> &'static str {
         id.as_str().bytes().fold(0_usize, |sum, byte| sum.wrapping_mul(31).wrapping_add(usize::from(byte)));
     COLORS[sum % COLORS.len()]
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::store::{ApiToken, Branch, BranchState, Link, Options};
+
+    fn branch() -> Branch {
+        Branch {
+            id: BranchId::generate(),
+            name: "b".into(),
+            description: String::new(),
+            tags: Vec::new(),
+            state: BranchState::Ready,
+            error: None,
+            git_url: None,
+            git_ref: None,
+            forked_from: None,
+            created_at_ms: 0,
+            updated_at_ms: 0,
+            size_bytes: None,
+            measured_at_ms: None,
+        }
+    }
+
+    #[tokio::test]
+    async fn every_count_is_bounded_and_what_is_spent_makes_room() {
+        let data = tempfile::tempdir().unwrap();
+        let options = Options { database_url: None, data: data.path().to_owned() };
+        let store = Store::open(&options).await.unwrap();
+        let b = branch();
+        assert!(store.insert_branch(&b, 1).await.unwrap());
+        assert!(!store.insert_branch(&branch(), 1).await.unwrap());
+
+        let clock = Clock::manual(1_000);
+        let put = async |id: &str, ended_at_ms| {
+            let id: SessionId = id.parse().unwrap();
+            let row = SessionRow {
+                branch_id: b.id.clone(),
+                id: id.clone(),
+                permission: Permission::Read,
+                name: None,
+                email: None,
+                color: "#000000".into(),
+                epoch: 1,
+                created_at_ms: 1,
+                updated_at_ms: 1,
+                ended_at_ms,
+            };
+            store.change_session(&b.id, &id, 3, |_| Some(row)).await.unwrap().is_some()
+        };
+        assert!(put("ann", None).await && put("guest-1", None).await && put("bob", Some(1)).await);
+        assert!(!put("cyn", None).await, "full");
+        assert!(put("ann", None).await, "those that are there are found");
+        assert_eq!(store.prune_sessions(&b.id, links::GUEST, 1).await.unwrap(), 0, "not old enough");
+        assert_eq!(store.prune_sessions(&b.id, links::GUEST, 2).await.unwrap(), 2);
+        assert!(put("cyn", None).await);
+        let left = store.sessions(&b.id, None, 9).await.unwrap();
+        assert_eq!(left.iter().map(|row| row.id.as_str()).collect::<Vec<_>>(), ["ann", "cyn"]);
+
+        let api_token = |n: u8, revoked_at_ms| ApiToken {
+            id: crate::base::TokenId::generate(),
+            name: format!("{n}"),
+            hash: vec![n],
+            is_owner: false,
+            created_at_ms: i64::from(n),
+            revoked_at_ms,
+        };
+        assert!(store.insert_token(&api_token(1, Some(5)), 3).await.unwrap());
+        assert!(store.insert_token(&api_token(2, Some(6)), 3).await.unwrap());
+        assert!(store.insert_token(&api_token(3, None), 3).await.unwrap());
+        assert!(store.insert_token(&api_token(4, None), 3).await.unwrap(), "the oldest revoked one goes");
+        assert!(store.token_by_hash(&[1]).await.unwrap().is_none());
+        assert!(store.token_by_hash(&[2]).await.unwrap().is_some());
+        assert!(store.insert_token(&api_token(5, None), 3).await.unwrap());
+        assert!(!store.insert_token(&api_token(6, None), 3).await.unwrap(), "three valid ones");
+
+        let link = |n: u8, max_uses, expires_at_ms| Link {
+            id: crate::base::LinkId::generate(),
+            branch_id: b.id.clone(),
+            hash: vec![n],
+            permission: Permission::Read,
+            expires_at_ms,
+            max_uses,
+            uses: 0,
+            created_at_ms: clock.now_ms(),
+            revoked_at_ms: None,
+        };
+        assert!(store.insert_link(&link(1, Some(1), None), 2).await.unwrap());
+        assert!(store.insert_link(&link(2, None, Some(2_000)), 2).await.unwrap());
+        assert!(!store.insert_link(&link(3, None, None), 2).await.unwrap(), "both work");
+        assert!(store.use_link(&[1], 1_000).await.unwrap().is_some());
+        assert!(store.use_link(&[1], 1_000).await.unwrap().is_none(), "used up");
+        assert!(store.insert_link(&link(3, None, None), 2).await.unwrap(), "the used one makes room");
+        assert!(store.link_by_hash(&[1]).await.unwrap().is_none());
+        assert!(store.link_by_hash(&[2]).await.unwrap().is_some());
+    }
+}

@@ -6,7 +6,7 @@ import fs from 'node:fs'
 import http from 'node:http'
 import path from 'node:path'
 import { Transform } from 'node:stream'
-import { api, branch, crash, data, eventually, hClient, owner, perch, session, sleep, start, temp, url, yClient } from '../harness.mjs'
+import { api, branch, crash, data, eventually, hClient, owner, perch, session, start, temp, url, yClient } from '../harness.mjs'
 import { holders, withToken } from './tokens.mjs'
 
 const look = async (id) => (await api('GET', `/v1/branches/${id}`)).json()
@@ -406,5 +406,4 @@ export async function missing() {
   await crash()
   await start()
   await eventually('found at start', async () => (await look(running.id)).state === 'ready')
-  await sleep(0)
 }

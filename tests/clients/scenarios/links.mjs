@@ -5,7 +5,8 @@ import { holders, withToken } from './tokens.mjs'
 
 /** A link opens as often and as long as it may, with its right and no more. */
 export async function links() {
-  await start()
+  const log = { text: '' }
+  await start({ PERCH_LOG: 'trace' }, log)
   const b = await branch()
   await api('PUT', `/v1/branches/${b.id}/files/a.txt`, 'shared text\n')
   const route = `/v1/branches/${b.id}/links`
@@ -59,4 +60,6 @@ export async function links() {
   // Who was let in is cut by ending the session.
   assert.equal((await api('DELETE', `/v1/branches/${b.id}/sessions/${guest.id}`)).status, 204)
   await eventually('cut', () => visitor.closed?.code === 4403)
+  assert.ok(log.text.length > 1_000, 'there is a log')
+  for (const secret of [link.secret, once.secret, guest.token, writing.token]) assert.ok(!log.text.includes(secret), 'no secret is logged')
 }
