@@ -5,6 +5,7 @@ use perch::admin;
 use perch::config::{Cli, Command, TokenCommand};
 use perch::server::Server;
 use secrecy::ExposeSecret;
+use std::io::Write;
 use std::process::ExitCode;
 use tokio::signal::unix::{SignalKind, signal};
 
@@ -30,7 +31,6 @@ fn main() -> ExitCode {
             let mut terminate = signal(SignalKind::terminate())?;
             let mut interrupt = signal(SignalKind::interrupt())?;
             let server = Server::start(config).await?;
-            use std::io::Write;
             let mut out = std::io::stdout();
             if let Some(token) = server.first_token() {
                 writeln!(out, "owner token, shown this once: {}", token.expose_secret())?;
@@ -62,7 +62,6 @@ fn admin_token(command: TokenCommand) -> anyhow::Result<()> {
 }
 
 fn finish(outcome: anyhow::Result<()>) -> ExitCode {
-    use std::io::Write;
     match outcome {
         Ok(()) => ExitCode::SUCCESS,
         Err(error) => {

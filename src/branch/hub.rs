@@ -189,13 +189,11 @@ impl Hub {
     pub async fn flush_all(&self) -> Result<(), DocError> {
         for slot in self.held_slots() {
             let document = slot.lock().await.clone();
-            match document {
+            let Some(document) = document else { continue };
+            match document.flush().await {
                 // One that closed has written its file.
-                Some(document) => match document.flush().await {
-                    Ok(_) | Err(DocError::Closed | DocError::NotFound(_)) => document_end(&document).await,
-                    Err(error) => return Err(error),
-                },
-                None => {}
+                Ok(_) | Err(DocError::Closed | DocError::NotFound(_)) => document_end(&document).await,
+                Err(error) => return Err(error),
             }
         }
         Ok(())

@@ -6,7 +6,7 @@ use super::{ApiError, AppState};
 use crate::base::{BranchId, Permission, SessionId};
 use crate::branch::Hub;
 use crate::session::{
-    Claims, SessionChange, SessionError, Wanted, change_session, create_or_find, refreshed,
+    Claims, Field, SessionChange, SessionError, Wanted, change_session, create_or_find, refreshed,
 };
 use crate::store::SessionRow;
 use axum::Json;
@@ -57,18 +57,18 @@ pub(super) struct ChangeSession {
     permission: Option<Permission>,
     #[serde(default, deserialize_with = "given")]
     #[schema(value_type = Option<String>)]
-    name: Option<Option<String>>,
+    name: Field,
     #[serde(default, deserialize_with = "given")]
     #[schema(value_type = Option<String>)]
-    email: Option<Option<String>>,
+    email: Field,
     #[serde(default, deserialize_with = "given")]
     #[schema(value_type = Option<String>)]
-    color: Option<Option<String>>,
+    color: Field,
 }
 
 /// Tells `null` from a field that is not there.
-fn given<'de, D: serde::Deserializer<'de>>(source: D) -> Result<Option<Option<String>>, D::Error> {
-    Option::deserialize(source).map(Some)
+fn given<'de, D: serde::Deserializer<'de>>(source: D) -> Result<Field, D::Error> {
+    Ok(Option::deserialize(source)?.map_or(Field::Clear, Field::Set))
 }
 
 /// A token to be made anew.
@@ -329,9 +329,9 @@ async fn change(
     request: Result<Json<ChangeSession>, JsonRejection>,
 ) -> Result<Json<SessionView>, ApiError> {
     let ChangeSession { permission, name, email, color } = body(request)?;
-    check_label(name.as_ref().and_then(Option::as_ref), "name")?;
-    check_label(email.as_ref().and_then(Option::as_ref), "email")?;
-    check_color(color.as_ref().and_then(Option::as_ref))?;
+    check_label(name.value(), "name")?;
+    check_label(email.value(), "email")?;
+    check_color(color.value())?;
     let change = SessionChange { permission, name, email, color, ..SessionChange::default() };
     Ok(Json(set(&state, &branch, &session, &change).await?))
 }

@@ -76,7 +76,7 @@ impl Keys {
     pub fn load(path: &Path) -> Result<Self, KeyError> {
         let ring = match read(path) {
             Err(KeyError::File(error)) if error.kind() == io::ErrorKind::NotFound => {
-                write(path, vec![new_key()])?;
+                write(path, &[new_key()])?;
                 read(path)?
             }
             other => other?,
@@ -97,7 +97,7 @@ impl Keys {
         };
         stored.push(new_key());
         stored.drain(..stored.len().saturating_sub(MAX_KEYS));
-        write(path, stored)
+        write(path, &stored)
     }
 
     /// Takes up rotations of the file until perch stops.
@@ -166,11 +166,11 @@ fn read(path: &Path) -> Result<Ring, KeyError> {
     Ok(stored.into_iter().map(|key| (key.id, key.secret.into())).collect())
 }
 
-fn write(path: &Path, keys: Vec<StoredKey>) -> Result<(), KeyError> {
+fn write(path: &Path, keys: &[StoredKey]) -> Result<(), KeyError> {
     let temp = path.with_extension("new");
     let mut options = fs::OpenOptions::new();
     let mut file = options.write(true).create(true).truncate(true).mode(0o600).open(&temp)?;
-    file.write_all(&serde_json::to_vec(&keys).map_err(|_| KeyError::Damaged)?)?;
+    file.write_all(&serde_json::to_vec(keys).map_err(|_| KeyError::Damaged)?)?;
     file.sync_all()?;
     fs::rename(&temp, path)?;
     Ok(())

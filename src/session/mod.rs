@@ -40,17 +40,45 @@ pub struct Wanted {
     pub color: Option<String>,
 }
 
-/// What of a session is to change; `Some(None)` takes a value away.
+/// A value that may change.
+#[derive(Clone, Debug, Default)]
+pub enum Field {
+    /// It stays.
+    #[default]
+    Keep,
+    /// It goes.
+    Clear,
+    /// It becomes this.
+    Set(String),
+}
+
+impl Field {
+    /// The new value, if there is one.
+    #[must_use]
+    pub fn value(&self) -> Option<&String> {
+        if let Self::Set(value) = self { Some(value) } else { None }
+    }
+
+    fn after(&self, present: Option<&String>) -> Option<String> {
+        match self {
+            Self::Keep => present.cloned(),
+            Self::Clear => None,
+            Self::Set(value) => Some(value.clone()),
+        }
+    }
+}
+
+/// What of a session is to change.
 #[derive(Clone, Debug, Default)]
 pub struct SessionChange {
     /// Its right, felt at once on its open sockets.
     pub permission: Option<Permission>,
     /// Shown to others.
-    pub name: Option<Option<String>>,
+    pub name: Field,
     /// For commits.
-    pub email: Option<Option<String>>,
+    pub email: Field,
     /// `#rrggbb`; taken away, it is made from the id again.
-    pub color: Option<Option<String>>,
+    pub color: Field,
     /// Cuts its sockets and makes its tokens invalid.
     pub is_revoked: bool,
     /// As `is_revoked`, and the session is over.
@@ -143,15 +171,11 @@ pub async fn change_session(
     let change = |row: Option<&SessionRow>| {
         let row = row?;
         let cut = wanted.is_revoked || wanted.is_ended;
-        let own_color = || color(id).to_owned();
         Some(SessionRow {
             permission: wanted.permission.unwrap_or(row.permission),
-            name: wanted.name.clone().unwrap_or_else(|| row.name.clone()),
-            email: wanted.email.clone().unwrap_or_else(|| row.email.clone()),
-            color: wanted
-                .color
-                .clone()
-                .map_or_else(|| row.color.clone(), |color| color.unwrap_or_else(own_color)),
+            name: wanted.name.after(row.name.as_ref()),
+            email: wanted.email.after(row.email.as_ref()),
+            color: wanted.color.after(Some(&row.color)).unwrap_or_else(|| color(id).to_owned()),
             epoch: if cut { next(row.epoch, now_ms) } else { row.epoch },
             ended_at_ms: row.ended_at_ms.or(wanted.is_ended.then_some(now_ms)),
             updated_at_ms: next_change(row, now_ms),

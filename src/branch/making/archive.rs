@@ -385,6 +385,8 @@ mod tests {
         archive.into_inner().unwrap()
     }
 
+    type Entries<'a> = Vec<(EntryType, &'a str, &'a str, &'a [u8])>;
+
     struct Place {
         base: tempfile::TempDir,
     }
@@ -433,7 +435,7 @@ mod tests {
     #[test]
     fn a_plain_archive_is_unpacked_in_each_format() {
         let long = format!("{}/{}", "d".repeat(90), "f".repeat(90));
-        let entries: Vec<(EntryType, &str, &str, &[u8])> = vec![
+        let entries: Entries<'_> = vec![
             (
                 EntryType::XGlobalHeader,
                 "pax_global_header",
@@ -460,7 +462,7 @@ mod tests {
         builder.append_pax_extensions([("path", "päx/name".as_bytes())]).unwrap();
         entry(&mut builder, FILE, "short", "", b"pax");
         let tar = builder.into_inner().unwrap();
-        let mut gz = GzEncoder::new(Vec::new(), Compression::fast());
+        let mut gz = GzEncoder::new(Vec::new(), Compression::default());
         gz.write_all(&tar).unwrap();
         for (bytes, format) in [(tar, ArchiveFormat::Tar), (gz.finish().unwrap(), ArchiveFormat::TarGz)] {
             let place = Place::new();
@@ -494,7 +496,7 @@ mod tests {
 
     #[test]
     fn what_would_leave_the_folder_is_refused() {
-        let cases: Vec<(&str, Vec<(EntryType, &str, &str, &[u8])>)> = vec![
+        let cases: Vec<(&str, Entries<'_>)> = vec![
             ("leads out", vec![(FILE, "../evil", "", b"x")]),
             ("leads out", vec![(FILE, "a/../../../evil", "", b"x")]),
             ("is absolute", vec![(FILE, "/tmp/perch-evil", "", b"x")]),
@@ -543,7 +545,7 @@ mod tests {
 
     #[test]
     fn bombs_end_early() {
-        let mut gz = GzEncoder::new(Vec::new(), Compression::fast());
+        let mut gz = GzEncoder::new(Vec::new(), Compression::default());
         let size = 20 * 1024 * 1024;
         let mut header = Header::new_gnu();
         header.set_path("zeros").unwrap();
@@ -562,7 +564,7 @@ mod tests {
         assert!(refused.contains("--max-branch-bytes"), "{refused}");
 
         // An extension header that would be read into memory.
-        let mut gz = GzEncoder::new(Vec::new(), Compression::fast());
+        let mut gz = GzEncoder::new(Vec::new(), Compression::default());
         let mut header = Header::new_gnu();
         header.set_entry_type(EntryType::GNULongName);
         header.set_size(size);

@@ -153,7 +153,7 @@ mod tests {
         .unwrap();
         assert_eq!(measure(&inside).unwrap(), 5);
         sync(&inside).unwrap();
-        fs::set_permissions(inside.join("a/b"), fs::Permissions::from_mode(0)).unwrap();
+        fs::set_permissions(inside.join("a/b"), fs::Permissions::from_mode(0o000)).unwrap();
         remove(&inside).unwrap();
         assert!(!inside.exists() && outside.join("kept").exists());
         remove(&inside).unwrap();
