@@ -22,6 +22,75 @@ pub struct Cli {
 pub enum Command {
     /// Runs perch in the foreground.
     Serve(Config),
+    /// Makes, lists and revokes API tokens, also while perch runs.
+    Token(TokenCommand),
+    /// Rotates the keys that sign session tokens, also while perch runs.
+    Keys(KeysCommand),
+}
+
+/// `perch token`.
+#[derive(Debug, Args)]
+pub struct TokenCommand {
+    /// Where the tokens are.
+    #[command(flatten)]
+    pub place: Place,
+    /// What to do.
+    #[command(subcommand)]
+    pub action: TokenAction,
+}
+
+/// What to do with API tokens.
+#[derive(Debug, Subcommand)]
+pub enum TokenAction {
+    /// Makes a token and prints it; it is shown this once.
+    Create {
+        /// For people.
+        #[arg(long, default_value = "made by perch token create")]
+        name: String,
+        /// It may make and revoke tokens over the API.
+        #[arg(long)]
+        owner: bool,
+    },
+    /// Lists tokens: id, kind, when made, state, name.
+    List,
+    /// Revokes a token; the next request with it is refused.
+    Revoke {
+        /// `tk_…`, as `list` shows it.
+        id: String,
+    },
+}
+
+/// `perch keys`.
+#[derive(Debug, Args)]
+pub struct KeysCommand {
+    /// Where the keys are.
+    #[command(flatten)]
+    pub place: Place,
+    /// What to do.
+    #[command(subcommand)]
+    pub action: KeysAction,
+}
+
+/// What to do with the keys that sign session tokens.
+#[derive(Debug, Subcommand)]
+pub enum KeysAction {
+    /// A new key signs from now on; a running perch takes it up within seconds.
+    Rotate {
+        /// Drops all old keys: every session token made so far becomes invalid.
+        #[arg(long)]
+        drop_old: bool,
+    },
+}
+
+/// Where perch keeps its data.
+#[derive(Clone, Debug, Args)]
+pub struct Place {
+    /// Data folder; by default `perch` in the XDG data folder.
+    #[arg(long, env = "PERCH_DATA", global = true)]
+    pub data: Option<PathBuf>,
+    /// `postgres://…`; without it SQLite in the data folder.
+    #[arg(long, env = "DATABASE_URL", hide_env_values = true, global = true)]
+    pub database_url: Option<SecretString>,
 }
 
 /// All settings of a server.
@@ -48,6 +117,9 @@ pub struct Config {
     /// Bytes of the largest file that is shared live.
     #[arg(long, env = "PERCH_MAX_DOCUMENT_BYTES", default_value_t = 8 * 1024 * 1024)]
     pub max_document_bytes: u64,
+    /// Bytes of the largest branch, its home folder and history of git included.
+    #[arg(long, env = "PERCH_MAX_BRANCH_BYTES", default_value_t = 10 * 1024 * 1024 * 1024)]
+    pub max_branch_bytes: u64,
     /// `human` or `json`.
     #[arg(long, env = "PERCH_LOG_FORMAT", default_value = "human", value_parser = ["human", "json"])]
     pub log_format: String,
@@ -62,15 +134,7 @@ impl Config {
     /// # Errors
     /// When neither `--data` nor a home folder is known.
     pub fn data_folder(&self) -> anyhow::Result<PathBuf> {
-        if let Some(data) = &self.data {
-            return Ok(data.clone());
-        }
-        let base = std::env::var_os("XDG_DATA_HOME")
-            .map(PathBuf::from)
-            .filter(|path| path.is_absolute())
-            .or_else(|| std::env::var_os("HOME").map(|home| PathBuf::from(home).join(".local/share")));
-        base.map(|base| base.join("perch"))
-            .ok_or_else(|| anyhow::anyhow!("no data folder: give --data, or set PERCH_DATA or HOME"))
+        data_folder(self.data.as_ref())
     }
 
     /// Takes the owner token from the environment.
@@ -87,4 +151,20 @@ impl Config {
         }
         Ok(())
     }
+}
+
+/// The data folder that was given, or the one in the XDG data folder.
+///
+/// # Errors
+/// When neither is known.
+pub fn data_folder(given: Option<&PathBuf>) -> anyhow::Result<PathBuf> {
+    if let Some(data) = given {
+        return Ok(data.clone());
+    }
+    let base = std::env::var_os("XDG_DATA_HOME")
+        .map(PathBuf::from)
+        .filter(|path| path.is_absolute())
+        .or_else(|| std::env::var_os("HOME").map(|home| PathBuf::from(home).join(".local/share")));
+    base.map(|base| base.join("perch"))
+        .ok_or_else(|| anyhow::anyhow!("no data folder: give --data, or set PERCH_DATA or HOME"))
 }

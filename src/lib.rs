@@ -4,6 +4,7 @@
 //!
 //! | module | what it is |
 //! |---|---|
+//! | [`admin`] | `perch token` and `perch keys` |
 //! | [`server`] | builds everything once, orderly start and shutdown |
 //! | [`config`] | the command line and environment, composed of each module's own options |
 //! | [`http`] | the native API: routes, document sockets, OpenAPI, the page; only translates |
@@ -14,6 +15,7 @@
 //! | [`crdt`] | yrs behind our types: updates, awareness, frames, text diff; no I/O |
 //! | [`base`] | ids, rights, time, tasks |
 
+pub mod admin;
 pub mod base;
 pub mod branch;
 pub mod config;

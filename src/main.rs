@@ -1,14 +1,19 @@
 //! The command line of perch.
 
 use clap::Parser;
-use perch::config::{Cli, Command};
+use perch::admin;
+use perch::config::{Cli, Command, TokenCommand};
 use perch::server::Server;
+use secrecy::ExposeSecret;
+use std::io::Write;
 use std::process::ExitCode;
 use tokio::signal::unix::{SignalKind, signal};
 
 fn main() -> ExitCode {
     let cli = Cli::parse();
     let mut config = match cli.command {
+        Some(Command::Token(command)) => return finish(admin_token(command)),
+        Some(Command::Keys(command)) => return finish(admin::keys(&command, &mut std::io::stdout())),
         Some(Command::Serve(config)) => config,
         None => cli.serve,
     };
@@ -26,9 +31,11 @@ fn main() -> ExitCode {
             let mut terminate = signal(SignalKind::terminate())?;
             let mut interrupt = signal(SignalKind::interrupt())?;
             let server = Server::start(config).await?;
+            let mut out = std::io::stdout();
+            if let Some(token) = server.first_token() {
+                writeln!(out, "owner token, shown this once: {}", token.expose_secret())?;
+            }
             if let Some(link) = server.link() {
-                use std::io::Write;
-                let mut out = std::io::stdout();
                 writeln!(out, "perch is ready: {link}")?;
                 out.flush()?;
             }
@@ -44,6 +51,21 @@ fn main() -> ExitCode {
         Ok(()) => ExitCode::SUCCESS,
         Err(error) => {
             tracing::error!("perch can't run: {error:#}");
+            ExitCode::FAILURE
+        }
+    }
+}
+
+fn admin_token(command: TokenCommand) -> anyhow::Result<()> {
+    let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
+    runtime.block_on(admin::token(command, &mut std::io::stdout()))
+}
+
+fn finish(outcome: anyhow::Result<()>) -> ExitCode {
+    match outcome {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(error) => {
+            let _ = writeln!(std::io::stderr(), "perch: {error:#}");
             ExitCode::FAILURE
         }
     }

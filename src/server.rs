@@ -1,15 +1,13 @@
 //! Builds everything once, owns the tasks, stops in order.
 
-use crate::base::{Clock, Tasks, TokenId};
-use crate::branch::Branches;
+use crate::base::{Clock, Tasks};
+use crate::branch::{BranchOptions, Branches};
 use crate::config::Config;
-use crate::http::{AppState, Site, router, token_hash};
-use crate::session::Keys;
-use crate::store::{self, ApiToken, Store};
+use crate::http::{AppState, Site, router};
+use crate::session::{Keys, first_owner_token, link_token, token_hash};
+use crate::store::{self, Store};
 use anyhow::Context;
-use base64::Engine;
-use base64::engine::general_purpose::URL_SAFE_NO_PAD;
-use secrecy::ExposeSecret;
+use secrecy::{ExposeSecret, SecretString};
 use std::fs::{self, File};
 use std::net::SocketAddr;
 use std::os::unix::fs::DirBuilderExt;
@@ -20,14 +18,13 @@ use tracing::{info, warn};
 
 /// How long documents may take to reach the disk when perch stops.
 const STOP_WITHIN: Duration = Duration::from_secs(20);
-/// The token behind the link that each start prints; the last start's is revoked.
-const LINK_TOKEN: &str = "link printed at start";
 
 /// A running perch.
 #[derive(Debug)]
 pub struct Server {
     address: SocketAddr,
     link: Option<String>,
+    first_token: Option<SecretString>,
     tasks: Tasks,
     store: Store,
     /// Held as long as this perch owns the data folder; the kernel lets it go however perch ends.
@@ -52,23 +49,29 @@ impl Server {
         let store = Store::open(&options).await.context("can't open the database")?;
         let keys = Keys::load(&data.join("keys.json"))?;
         let (clock, tasks) = (Clock::system(), Tasks::new());
-        let branches = Branches::new(
-            branches_folder,
-            config.allow_local_git.clone(),
-            store.clone(),
-            clock.clone(),
-            tasks.clone(),
-            config.max_document_bytes,
-        );
+        let keys = Arc::new(keys);
+        keys.follow(&tasks);
+        let options = BranchOptions {
+            folder: branches_folder,
+            local_git: config.allow_local_git.clone(),
+            max_document_bytes: config.max_document_bytes,
+            max_branch_bytes: config.max_branch_bytes,
+        };
+        let branches = Branches::new(options, store.clone(), clock.clone(), tasks.clone());
         branches.mend().await?;
         let listener = tokio::net::TcpListener::bind(config.listen)
             .await
             .with_context(|| format!("can't listen on {}", config.listen))?;
         let address = listener.local_addr()?;
         let owner = config.owner_token.as_ref().map(|token| token_hash(token.expose_secret()));
-        let link = if owner.is_none() { Some(make_link(&store, &clock, address).await?) } else { None };
+        let (mut link, mut first_token) = (None, None);
+        if owner.is_none() {
+            first_token = first_owner_token(&store, &clock).await?;
+            let token = link_token(&store, &clock).await?;
+            link = Some(format!("http://{address}/#token={}", token.expose_secret()));
+        }
         let site = Site { public_url: config.public_url, allowed_origins: config.allowed_origins };
-        let state = AppState::new(store.clone(), branches, Arc::new(keys), clock, site, owner, tasks.clone());
+        let state = AppState::new(store.clone(), branches, keys, clock, site, owner, tasks.clone());
         let app = router(state);
         let stop = tasks.stopping().clone();
         tasks.spawn(async move {
@@ -83,7 +86,7 @@ impl Server {
             }
         });
         info!("listening on http://{address}, data in {}, {}", data.display(), store.kind());
-        Ok(Self { address, link, tasks, store, _lock: lock })
+        Ok(Self { address, link, first_token, tasks, store, _lock: lock })
     }
 
     /// Where it listens.
@@ -96,6 +99,12 @@ impl Server {
     #[must_use]
     pub fn link(&self) -> Option<&str> {
         self.link.as_deref()
+    }
+
+    /// The owner token, if this is the first start and none was given: shown this once.
+    #[must_use]
+    pub fn first_token(&self) -> Option<&SecretString> {
+        self.first_token.as_ref()
     }
 
     /// Stops: no new connections, documents to disk, then the database.
@@ -118,24 +127,4 @@ fn lock(data: &Path) -> anyhow::Result<File> {
         }
         Err(fs::TryLockError::Error(error)) => Err(error).context("can't lock the data folder"),
     }
-}
-
-async fn make_link(store: &Store, clock: &Clock, address: SocketAddr) -> anyhow::Result<String> {
-    let now_ms = clock.now_ms();
-    for old in store.tokens().await? {
-        if old.name == LINK_TOKEN && old.revoked_at_ms.is_none() {
-            store.revoke_token(&old.id, now_ms).await?;
-        }
-    }
-    let secret = format!("perch_{}", URL_SAFE_NO_PAD.encode(rand::random::<[u8; 32]>()));
-    let token = ApiToken {
-        id: TokenId::generate(),
-        name: LINK_TOKEN.to_owned(),
-        hash: token_hash(&secret),
-        is_owner: true,
-        created_at_ms: now_ms,
-        revoked_at_ms: None,
-    };
-    store.insert_token(&token).await?;
-    Ok(format!("http://{address}/#token={secret}"))
 }

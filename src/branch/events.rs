@@ -8,7 +8,7 @@ use crate::branch::versions::Version;
 use crate::workspace::{Kind, RelPath};
 use parking_lot::Mutex;
 use serde::Serialize;
-use std::collections::{HashMap, VecDeque};
+use std::collections::VecDeque;
 use std::fmt;
 use std::str::FromStr;
 use std::sync::Arc;
@@ -195,7 +195,6 @@ pub struct Events {
     start_ms: i64,
     ring: Mutex<Ring>,
     changed: watch::Sender<()>,
-    seats: Mutex<HashMap<SessionId, usize>>,
     own: Mutex<VecDeque<OwnWrite>>,
 }
 
@@ -207,7 +206,6 @@ impl Events {
             start_ms,
             ring: Mutex::default(),
             changed: watch::Sender::new(()),
-            seats: Mutex::default(),
             own: Mutex::default(),
         })
     }
@@ -261,17 +259,6 @@ impl Events {
         Some(Listener { events: Arc::clone(self), changed, last: next })
     }
 
-    /// Counts a session as present as long as the seat lives.
-    pub(super) fn sit(self: &Arc<Self>, session: &SessionId, name: &str) -> Seat {
-        let mut seats = self.seats.lock();
-        let count = seats.entry(session.clone()).or_default();
-        *count += 1;
-        if *count == 1 {
-            self.publish(&Event::SessionJoined { session: session.clone(), name: name.to_owned() });
-        }
-        Seat { events: Arc::clone(self), session: session.clone() }
-    }
-
     /// Remembers what perch itself did for [`Events::own`].
     pub(super) fn note_own(&self, path: &RelPath, what: Own, by: &[String]) {
         let mut own = self.own.lock();
@@ -304,26 +291,6 @@ impl Events {
                 Own::MovedHere => false,
             })
             .map(|own| own.by.clone())
-    }
-}
-
-/// Keeps a session present; see [`Events`].
-#[derive(Debug)]
-pub struct Seat {
-    events: Arc<Events>,
-    session: SessionId,
-}
-
-impl Drop for Seat {
-    fn drop(&mut self) {
-        let mut seats = self.events.seats.lock();
-        if let Some(count) = seats.get_mut(&self.session) {
-            *count -= 1;
-            if *count == 0 {
-                seats.remove(&self.session);
-                self.events.publish(&Event::SessionLeft { session: self.session.clone() });
-            }
-        }
     }
 }
 
@@ -392,16 +359,15 @@ mod tests {
         let events = Events::new(Clock::manual(5_000));
         let mut one = events.listen(None).unwrap();
         let session: SessionId = "ann".parse().unwrap();
-        let seat = events.sit(&session, "Ann");
-        drop(events.sit(&session, "Ann"));
-        drop(seat);
+        events.publish(&Event::SessionChanged { session: session.clone() });
+        events.publish(&Event::SessionLeft { session });
         events.publish(&Event::BranchChanged);
         let mut heard = Vec::new();
         for _ in 0..3 {
             heard.push(one.next().await.unwrap());
         }
         let kinds: Vec<_> = heard.iter().map(kind).collect();
-        assert_eq!(kinds, ["session.joined", "session.left", "branch.changed"]);
+        assert_eq!(kinds, ["session.changed", "session.left", "branch.changed"]);
         let mut again = events.listen(Some(&heard[0].id.to_string())).unwrap();
         assert_eq!(again.next().await.unwrap(), heard[1]);
         assert_eq!(again.next().await.unwrap(), heard[2]);

@@ -4,7 +4,8 @@
 use super::document::{Content, DocError, WriteBase};
 use super::edits::{self, EditError, TextEdit};
 use super::events::{Event, Own};
-use super::hub::{Hub, Known};
+use super::hub::{Hub, Known, Slot};
+use super::making;
 use super::members::WriteGrant;
 use super::versions::Version;
 use crate::base::SessionId;
@@ -121,17 +122,26 @@ impl Hub {
     /// # Errors
     /// That of one document which could not be brought to disk.
     pub(super) async fn flush_in(&self, folder: Option<&RelPath>) -> Result<(), DocError> {
-        let paths = self.open_paths(folder);
-        let flush = async |path: RelPath| match self.open_document(&path).await {
-            // One that closed meanwhile has written what it had.
-            Some(document) => document.flush().await.map(|_| ()).or_else(|error| match error {
-                DocError::Closed | DocError::NotFound(_) => Ok(()),
-                error => Err(error),
-            }),
-            None => Ok(()),
+        let is_meant = |path: &RelPath| folder.is_none_or(|folder| path == folder || path.is_in(folder));
+        let slots: Vec<Slot> = {
+            let slots = self.slots.lock();
+            slots.iter().filter(|(path, _)| is_meant(path)).map(|(_, slot)| Arc::clone(slot)).collect()
+        };
+        let flush = async |slot: Slot| {
+            let document = slot.lock().await.clone();
+            let Some(document) = document else { return Ok(()) };
+            match document.flush().await {
+                // One that closes has written what it had once it has ended.
+                Err(DocError::Closed) => {
+                    document.ended().await;
+                    Ok(())
+                }
+                Ok(_) | Err(DocError::NotFound(_)) => Ok(()),
+                Err(error) => Err(error),
+            }
         };
         let outcomes: Vec<_> =
-            futures_util::stream::iter(paths).map(flush).buffer_unordered(AT_ONCE).collect().await;
+            futures_util::stream::iter(slots).map(flush).buffer_unordered(AT_ONCE).collect().await;
         outcomes.into_iter().collect()
     }
 
@@ -303,6 +313,23 @@ impl Hub {
         let outcomes: Vec<_> =
             futures_util::stream::iter(paths).map(close).buffer_unordered(AT_ONCE).collect().await;
         outcomes.into_iter().collect()
+    }
+
+    /// Bytes of a file, or of all files in a folder.
+    ///
+    /// # Errors
+    /// [`DocError::NotFound`].
+    pub async fn size(&self, path: &RelPath) -> Result<u64, FilesError> {
+        let path = self.resolve(path).await?;
+        match self.workspace().stat(&path).await? {
+            None => Err(DocError::NotFound(path).into()),
+            Some(stat) if stat.kind == Kind::Folder => {
+                let folder = self.workspace().folder().join(path.as_str());
+                let size = off_runtime(move || making::measure(&folder)).await?;
+                Ok(size.map_err(|error| DocError::Disk(error.to_string()))?)
+            }
+            Some(stat) => Ok(stat.len_bytes),
+        }
     }
 
     /// Copies a file or folder, as editors see it now, to a path where nothing is.

@@ -533,7 +533,13 @@ mod tests {
             update.push(0);
             update
         };
-        let of_seed = [0x80, 0x80, 0x80, 0x80, 0x10];
+        let mut of_seed = Vec::new();
+        let mut rest = FIRST_SERVER_CLIENT;
+        while rest > 0x7f {
+            of_seed.push(u8::try_from(rest & 0x7f).unwrap() | 0x80);
+            rest >>= 7;
+        }
+        of_seed.push(u8::try_from(rest).unwrap());
         assert_eq!(text_with(&typed(0, &of_seed, " more"), document()).unwrap(), "text more");
         assert_eq!(text_with(&typed(5, &[7], "!"), document()), None, "what it builds on is not there");
         let other = SharedText::seed(FIRST_SERVER_CLIENT + 1, "another history");

@@ -1,8 +1,8 @@
 //! One open branch: lookups only, its documents and members have their own types.
 
 use super::document::{self, Content, DocError, Document, OpenContext, WriteBase};
-use super::events::{Event, Events, Own, Seat};
-use super::members::{Member, Members, WriteGrant};
+use super::events::{Event, Events, Own};
+use super::members::{Member, Members, Seat, WriteGrant};
 use super::moves::Follows;
 use super::plain;
 use super::versions::{Version, Versions};
@@ -15,6 +15,7 @@ use crate::workspace::{FsError, Kind, RelPath, Workspace};
 use bytes::Bytes;
 use parking_lot::Mutex;
 use std::collections::HashMap;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Weak};
 use tokio::sync::{Mutex as AsyncMutex, OwnedMutexGuard, OwnedRwLockReadGuard, RwLock};
 use tokio::time::Instant;
@@ -41,6 +42,8 @@ pub struct Hub {
     pub(super) slots: Mutex<HashMap<RelPath, Slot>>,
     /// Held for reading while a path is resolved and its document opened, for writing while paths move.
     pub(super) tree: Arc<RwLock<()>>,
+    /// The branch is going: nothing is opened any more.
+    is_closed: AtomicBool,
     _watch: Watch,
     /// Ends the hub's own tasks.
     _closed: DropGuard,
@@ -84,6 +87,7 @@ impl Hub {
             members: Members::default(),
             slots: Mutex::default(),
             tree: Arc::default(),
+            is_closed: AtomicBool::new(false),
             _watch: watch,
             _closed: closed.clone().drop_guard(),
         });
@@ -138,9 +142,8 @@ impl Hub {
     }
 
     async fn open_documents(&self) -> Vec<Document> {
-        let slots: Vec<Slot> = self.slots.lock().values().cloned().collect();
         let mut open = Vec::new();
-        for slot in slots {
+        for slot in self.held_slots() {
             open.extend(slot.lock().await.clone().filter(|document| !document.is_closed()));
         }
         open
@@ -154,8 +157,8 @@ impl Hub {
 
     /// Counts a member as present, for listeners, as long as the seat lives.
     #[must_use]
-    pub fn sit(&self, member: &Member) -> Seat {
-        self.context.events.sit(member.session(), &member.standing().name)
+    pub fn sit(&self, member: &Arc<Member>) -> Seat {
+        Seat::take(member, self.events(), self.now_ms())
     }
 
     /// Makes a changed session row felt on everything that its member holds open, and tells the listeners.
@@ -295,6 +298,9 @@ impl Hub {
             let document = document.clone();
             return Ok((place, document));
         }
+        if self.is_closed.load(Ordering::SeqCst) {
+            return Err(DocError::Closed);
+        }
         let context = self.context.clone();
         let opening = self.context.tasks.spawn(async move {
             if let Some(document) = place.held.take() {
@@ -305,6 +311,32 @@ impl Hub {
             Ok((place, document))
         });
         opening.await.unwrap_or(Err(DocError::Failed))
+    }
+
+    /// What documents there are, open or being opened.
+    pub(super) fn held_slots(&self) -> Vec<Slot> {
+        self.slots.lock().values().cloned().collect()
+    }
+
+    /// Whether no document is open or being opened.
+    #[must_use]
+    pub fn is_quiet(&self) -> bool {
+        let is_empty = |held: &Option<Document>| held.as_ref().is_none_or(Document::has_ended);
+        self.slots.lock().values().all(|slot| slot.try_lock().is_ok_and(|held| is_empty(&held)))
+    }
+
+    /// Ends all members, documents and listeners for good: the branch is being removed.
+    pub async fn close(&self) {
+        self.members.close();
+        self.is_closed.store(true, Ordering::SeqCst);
+        for slot in self.held_slots() {
+            let document = slot.lock().await.take();
+            if let Some(document) = document {
+                document.deleted().await;
+                document.ended().await;
+            }
+        }
+        self.events().close();
     }
 
     pub(super) async fn resolve(&self, path: &RelPath) -> Result<RelPath, DocError> {

@@ -3,6 +3,7 @@
 //! A [`Member`] is the live side of a session row: sockets hold it and ask it anew for each message, so a right that
 //! was taken away ends at the next one.
 
+use super::events::{Event, Events};
 use crate::base::{Permission, SessionId};
 use crate::store::SessionRow;
 use parking_lot::Mutex;
@@ -43,6 +44,8 @@ pub struct Standing {
     pub name: String,
     /// Shown to others, as CSS `#rrggbb`.
     pub color: String,
+    /// When the session changed; of two readings of it the later counts.
+    changed_at_ms: i64,
 }
 
 /// One session on one branch, shared by all its connections.
@@ -50,6 +53,47 @@ pub struct Standing {
 pub struct Member {
     session: SessionId,
     standing: watch::Sender<Standing>,
+    connected: Mutex<Connected>,
+}
+
+/// How many connections a member has, and since when it has any.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Connected {
+    /// Open sockets and event streams.
+    pub count: usize,
+    /// When the first of those that overlap up to now came, in milliseconds since 1970.
+    pub since_ms: i64,
+}
+
+/// One connection of a member, as long as it lives; listeners hear of the first and of the end of the last.
+#[derive(Debug)]
+pub struct Seat {
+    member: Arc<Member>,
+    events: Arc<Events>,
+}
+
+impl Seat {
+    pub(super) fn take(member: &Arc<Member>, events: &Arc<Events>, now_ms: i64) -> Self {
+        let mut connected = member.connected.lock();
+        if connected.count == 0 {
+            connected.since_ms = now_ms;
+            let (session, name) = (member.session.clone(), member.standing().name);
+            events.publish(&Event::SessionJoined { session, name });
+        }
+        connected.count += 1;
+        drop(connected);
+        Self { member: Arc::clone(member), events: Arc::clone(events) }
+    }
+}
+
+impl Drop for Seat {
+    fn drop(&mut self) {
+        let mut connected = self.member.connected.lock();
+        connected.count -= 1;
+        if connected.count == 0 {
+            self.events.publish(&Event::SessionLeft { session: self.member.session.clone() });
+        }
+    }
 }
 
 impl Member {
@@ -71,6 +115,23 @@ impl Member {
         self.standing.subscribe()
     }
 
+    /// Its connections now.
+    #[must_use]
+    pub fn connected(&self) -> Connected {
+        *self.connected.lock()
+    }
+
+    fn update(&self, now: Standing) {
+        self.standing.send_if_modified(|held| {
+            // An older reading of the row must not undo a newer change, and nothing undoes the end of the branch.
+            let is_newer = now.changed_at_ms > held.changed_at_ms;
+            if is_newer {
+                *held = now;
+            }
+            is_newer
+        });
+    }
+
     /// A grant, if the session may write now and `token` allows it too.
     #[must_use]
     pub fn writer(&self, token: Permission) -> Option<WriteGrant> {
@@ -87,58 +148,133 @@ fn standing(row: &SessionRow) -> Standing {
         is_ended: row.ended_at_ms.is_some(),
         name: row.name.clone().unwrap_or_else(|| row.id.to_string()),
         color: row.color.clone(),
+        changed_at_ms: row.updated_at_ms,
     }
 }
 
 /// The members of one branch that anything holds; others live in the database only.
 #[derive(Debug, Default)]
 pub struct Members {
-    present: Mutex<HashMap<SessionId, Arc<Member>>>,
+    present: Mutex<Present>,
+}
+
+#[derive(Debug, Default)]
+struct Present {
+    members: HashMap<SessionId, Arc<Member>>,
+    is_closed: bool,
 }
 
 impl Members {
-    /// The member of a session row just read from the database.
+    /// The member of a session row read from the database. Read the row again afterwards and give it to
+    /// [`Members::changed`]: a change between reading and entering was told to nobody.
     pub fn enter(&self, row: &SessionRow) -> Arc<Member> {
         let mut present = self.present.lock();
-        present.retain(|_, member| Arc::strong_count(member) > 1);
-        match present.get(&row.id) {
-            Some(member) => {
-                let now = standing(row);
-                // An older read of the row must not undo a newer change.
-                member.standing.send_if_modified(|held| {
-                    let newer = now.epoch > held.epoch;
-                    if newer {
-                        *held = now;
-                    }
-                    newer
-                });
-                Arc::clone(member)
-            }
-            None => {
-                let member =
-                    Arc::new(Member { session: row.id.clone(), standing: watch::Sender::new(standing(row)) });
-                present.insert(row.id.clone(), Arc::clone(&member));
-                member
-            }
+        present.members.retain(|_, member| Arc::strong_count(member) > 1);
+        if let Some(member) = present.members.get(&row.id) {
+            let member = Arc::clone(member);
+            drop(present);
+            member.update(standing(row));
+            return member;
         }
+        let mut standing = standing(row);
+        if present.is_closed {
+            end(&mut standing);
+        }
+        let member = Arc::new(Member {
+            session: row.id.clone(),
+            standing: watch::Sender::new(standing),
+            connected: Mutex::default(),
+        });
+        present.members.insert(row.id.clone(), Arc::clone(&member));
+        member
     }
 
     /// Makes a changed session row felt on everything that its member holds open.
     pub fn changed(&self, row: &SessionRow) {
-        let member = self.present.lock().get(&row.id).cloned();
+        let member = self.present.lock().members.get(&row.id).cloned();
         if let Some(member) = member {
-            let now = standing(row);
-            member.standing.send_if_modified(|held| {
-                let differs = *held != now;
-                *held = now;
-                differs
-            });
+            member.update(standing(row));
         }
+    }
+
+    /// The connections of a session.
+    #[must_use]
+    pub fn connected(&self, session: &SessionId) -> Connected {
+        self.present.lock().members.get(session).map(|member| member.connected()).unwrap_or_default()
     }
 
     /// The sessions that hold something open now.
     #[must_use]
     pub fn present(&self) -> Vec<Arc<Member>> {
-        self.present.lock().values().filter(|member| Arc::strong_count(member) > 1).cloned().collect()
+        let present = self.present.lock();
+        present.members.values().filter(|member| Arc::strong_count(member) > 1).cloned().collect()
+    }
+
+    /// Ends all, and whoever enters from now on: the branch is going.
+    pub fn close(&self) {
+        let mut present = self.present.lock();
+        present.is_closed = true;
+        for member in present.members.values() {
+            member.standing.send_modify(end);
+        }
+    }
+}
+
+fn end(standing: &mut Standing) {
+    standing.is_ended = true;
+    standing.changed_at_ms = i64::MAX;
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::base::{BranchId, Clock};
+
+    fn row(permission: Permission, updated_at_ms: i64) -> SessionRow {
+        SessionRow {
+            branch_id: BranchId::generate(),
+            id: "ann".parse().unwrap(),
+            permission,
+            name: None,
+            email: None,
+            color: "#1f77b4".into(),
+            epoch: 1,
+            created_at_ms: 0,
+            updated_at_ms,
+            ended_at_ms: None,
+        }
+    }
+
+    #[tokio::test]
+    async fn an_older_reading_undoes_no_change_and_a_closed_branch_ends_all() {
+        let members = Members::default();
+        let ann = members.enter(&row(Permission::Write, 1));
+        assert!(ann.writer(Permission::Write).is_some());
+        assert!(ann.writer(Permission::Read).is_none());
+        members.changed(&row(Permission::Read, 3));
+        members.changed(&row(Permission::Write, 2));
+        assert!(ann.writer(Permission::Write).is_none());
+        assert!(Arc::ptr_eq(&ann, &members.enter(&row(Permission::Write, 1))));
+        assert!(ann.writer(Permission::Write).is_none());
+        let events = Events::new(Clock::manual(0));
+        let mut heard = events.listen(None).unwrap();
+        let (first, second) = (Seat::take(&ann, &events, 5), Seat::take(&ann, &events, 6));
+        drop(first);
+        assert_eq!(members.connected(ann.session()), Connected { count: 1, since_ms: 5 });
+        drop(second);
+        assert_eq!(members.connected(ann.session()).count, 0);
+        events.close();
+        let mut told = Vec::new();
+        while let Some(one) = heard.next().await {
+            told.push(one.json.contains("session.joined"));
+        }
+        assert_eq!(told, [true, false], "the first that came, the last that left");
+        members.changed(&row(Permission::Write, 4));
+        members.close();
+        members.changed(&row(Permission::Write, 9));
+        assert!(ann.writer(Permission::Write).is_none());
+        let mut late = row(Permission::Write, 9);
+        late.id = "bob".parse().unwrap();
+        assert!(members.enter(&late).writer(Permission::Write).is_none());
     }
 }

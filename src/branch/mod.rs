@@ -7,6 +7,7 @@ mod files;
 mod history;
 mod hub;
 mod log_writer;
+mod making;
 mod members;
 mod moves;
 mod outbox;
@@ -20,13 +21,14 @@ pub use document::{
     Author, ConnectionId, Content, DocError, Document, Incoming, Join, WriteBase, decode_row,
 };
 pub use edits::{EditError, TextEdit};
-pub use events::{EVENTS_KEPT, Event, EventId, EventJson, Events, Listener, MAX_LISTENERS, Seat, Told};
+pub use events::{EVENTS_KEPT, Event, EventId, EventJson, Events, Listener, MAX_LISTENERS, Told};
 pub use files::{Edited, FilesError};
 pub use history::{DraftText, History, HistoryError, Hunk, LineAuthor, Lines};
 pub use hub::Hub;
 pub use log_writer::{LogError, LogWriter};
-pub use members::{Member, Members, Standing, WriteGrant};
+pub use making::{ArchiveFormat, Credentials, Git, Phase, Progress};
+pub use members::{Connected, Member, Members, Seat, Standing, WriteGrant};
 pub use outbox::{Channel, Close, MAX_BYTES, MAX_FRAMES, Outbox, Pushed, Taken};
-pub use registry::{BranchError, Branches, NewBranch, Source};
+pub use registry::{BranchChange, BranchError, BranchOptions, Branches, NewBranch, Source};
 pub use versions::{Version, Versions};
 pub use wire::Wire;

@@ -1,23 +1,47 @@
-//! All branches: made, found, opened once, removed.
+//! All branches: made, found, opened once, changed, forked, removed.
 
 use super::hub::Hub;
 use super::log_writer::LogWriter;
+use super::making::{self, ArchiveFormat, Git, Making, Phase, Progress};
 use crate::base::{BranchId, Clock, Tasks};
 use crate::store::{Branch, BranchState, Store, StoreError};
 use crate::workspace::{FsError, Workspace};
+use bytes::Bytes;
+use futures_util::{Stream, StreamExt};
 use parking_lot::Mutex;
-use std::collections::HashMap;
+use std::collections::{HashMap, HashSet};
 use std::path::{Path, PathBuf};
-use std::process::Stdio;
+use std::pin::pin;
 use std::sync::Arc;
-use std::time::Duration;
-use tokio::sync::{Notify, OnceCell};
-use tracing::warn;
+use std::time::{Duration, Instant};
+use tokio::io::AsyncWriteExt;
+use tokio::sync::{Notify, OnceCell, Semaphore};
+use tracing::{info, warn};
 
 /// How long routes wait for a branch that is being made.
 const READY_WITHIN: Duration = Duration::from_secs(30);
-/// The longest a clone may take.
-const CLONE_WITHIN: Duration = Duration::from_secs(3_600);
+/// Branches of one perch.
+const MAX_BRANCHES: i64 = 10_000;
+/// Branches made at once; others wait.
+const MAKINGS_AT_ONCE: usize = 4;
+/// Archives taken in at once; others are refused.
+const UPLOADS_AT_ONCE: usize = 8;
+/// An upload that brings nothing for this long has ended.
+const UPLOAD_SILENT_FOR: Duration = Duration::from_secs(60);
+/// A branch that nobody uses is closed after this long.
+const IDLE_AFTER: Duration = Duration::from_secs(300);
+/// How old a measured size may be when a write is let through for it; writes since are added.
+const SIZE_GOOD_FOR: Duration = Duration::from_secs(60);
+/// How old it may be when a write is refused for it.
+const SIZE_GOOD_FOR_REFUSAL: Duration = Duration::from_secs(2);
+/// How old it may be when it is shown.
+const SIZE_SHOWN_FOR_MS: i64 = 5_000;
+/// How long a caller waits for a size before it gets the last known one.
+const SIZE_WITHIN: Duration = Duration::from_secs(2);
+/// The error of a branch whose files are gone; it is ready again when they are back.
+const MISSING: &str = "its files are missing";
+/// The error of a branch whose making a restart cut short.
+const INTERRUPTED: &str = "perch stopped while it was made";
 
 /// Why a branch can't be used.
 #[derive(Debug, thiserror::Error)]
@@ -34,6 +58,31 @@ pub enum BranchError {
     /// The git URL is refused.
     #[error("the git URL is refused: {0}")]
     Url(&'static str),
+    /// Too many branches.
+    #[error("there are {MAX_BRANCHES} branches; delete one first")]
+    TooMany,
+    /// The branch would become larger than allowed.
+    #[error(
+        "the branch has {size_bytes} bytes; with this it would pass the {max_bytes} of --max-branch-bytes"
+    )]
+    Full {
+        /// What it has.
+        size_bytes: u64,
+        /// The bound.
+        max_bytes: u64,
+    },
+    /// An uploaded archive is larger than a branch may be.
+    #[error("the archive has more than {max_bytes} bytes (--max-branch-bytes)")]
+    ArchiveTooLarge {
+        /// The bound.
+        max_bytes: u64,
+    },
+    /// The upload broke off.
+    #[error("the upload broke off: {0}")]
+    Upload(String),
+    /// Too many at once.
+    #[error("{UPLOADS_AT_ONCE} archives are being uploaded; try again later")]
+    Busy,
     /// The database.
     #[error(transparent)]
     Store(#[from] StoreError),
@@ -47,13 +96,8 @@ pub enum BranchError {
 pub enum Source {
     /// Nothing.
     Empty,
-    /// A clone. User info in the URL is refused.
-    Git {
-        /// `https://`, `http://`, or a local path beneath an allowed folder.
-        url: String,
-        /// Branch or tag; the remote's default without it.
-        reference: Option<String>,
-    },
+    /// A clone.
+    Git(Git),
 }
 
 /// A branch to be made.
@@ -65,6 +109,30 @@ pub struct NewBranch {
     pub source: Source,
 }
 
+/// What of a branch's description is to change.
+#[derive(Clone, Debug, Default)]
+pub struct BranchChange {
+    /// For people.
+    pub name: Option<String>,
+    /// For people.
+    pub description: Option<String>,
+    /// To find it by.
+    pub tags: Option<Vec<String>>,
+}
+
+/// Bounds and places of all branches.
+#[derive(Clone, Debug)]
+pub struct BranchOptions {
+    /// Where their files lie.
+    pub folder: PathBuf,
+    /// Folders beneath which local repositories may be cloned.
+    pub local_git: Vec<PathBuf>,
+    /// The largest document.
+    pub max_document_bytes: u64,
+    /// The largest branch.
+    pub max_branch_bytes: u64,
+}
+
 /// See the module's docs; cheap to clone.
 #[derive(Clone, Debug)]
 pub struct Branches {
@@ -72,109 +140,369 @@ pub struct Branches {
 }
 
 #[derive(Debug)]
+struct Open {
+    cell: Arc<OnceCell<Arc<Hub>>>,
+    used: Instant,
+}
+
+#[derive(Clone, Copy, Debug)]
+struct Size {
+    bytes: u64,
+    at: Instant,
+}
+
+#[derive(Debug)]
 struct Inner {
-    folder: PathBuf,
-    local_git: Vec<PathBuf>,
+    options: BranchOptions,
     store: Store,
     log: LogWriter,
     clock: Clock,
     tasks: Tasks,
-    max_bytes: u64,
-    open: Mutex<HashMap<BranchId, Arc<OnceCell<Arc<Hub>>>>>,
+    open: Mutex<HashMap<BranchId, Open>>,
+    making: Mutex<HashMap<BranchId, Arc<Making>>>,
+    going: Mutex<HashSet<BranchId>>,
+    measuring: Mutex<HashSet<BranchId>>,
+    /// What was measured, and what was written since.
+    sizes: Mutex<HashMap<BranchId, Size>>,
+    makings: Semaphore,
+    uploads: Semaphore,
     changed: Notify,
 }
 
+/// What is to be done for a new branch's files.
+enum Plan {
+    Empty,
+    Git(Git),
+    Archive(ArchiveFormat),
+    Fork(BranchId),
+}
+
 impl Branches {
-    /// Branches whose files lie in `folder`. `local_git`: folders beneath which local repositories may be cloned.
+    /// The branches of a store; closes those that nobody uses until perch stops.
     #[must_use]
-    pub fn new(
-        folder: PathBuf,
-        local_git: Vec<PathBuf>,
-        store: Store,
-        clock: Clock,
-        tasks: Tasks,
-        max_bytes: u64,
-    ) -> Self {
+    pub fn new(options: BranchOptions, store: Store, clock: Clock, tasks: Tasks) -> Self {
         let log = LogWriter::start(store.clone(), &tasks);
-        let open = Mutex::default();
-        let changed = Notify::new();
-        let inner = Inner { folder, local_git, store, log, clock, tasks, max_bytes, open, changed };
-        Self { inner: Arc::new(inner) }
+        let inner = Inner {
+            options,
+            store,
+            log,
+            clock,
+            tasks,
+            open: Mutex::default(),
+            making: Mutex::default(),
+            going: Mutex::default(),
+            measuring: Mutex::default(),
+            sizes: Mutex::default(),
+            makings: Semaphore::new(MAKINGS_AT_ONCE),
+            uploads: Semaphore::new(UPLOADS_AT_ONCE),
+            changed: Notify::new(),
+        };
+        let this = Self { inner: Arc::new(inner) };
+        let (sweeper, stop) = (this.clone(), this.inner.tasks.stopping().clone());
+        this.inner.tasks.spawn(async move {
+            while tokio::time::timeout(IDLE_AFTER / 5, stop.cancelled()).await.is_err() {
+                sweeper.close_idle(IDLE_AFTER);
+            }
+        });
+        this
     }
 
-    /// Marks branches whose making was interrupted as failed.
+    /// What a stop or crash left: branches half made are marked as failed, half removed ones go, and in the background
+    /// it is looked whether each branch has its files. Costs nothing per branch that is whole.
+    ///
+    /// # Errors
+    /// [`StoreError`].
     pub async fn mend(&self) -> Result<(), StoreError> {
-        for branch in self.inner.store.branches_in_state(BranchState::Creating).await? {
-            self.set_state(branch, BranchState::Failed, Some("perch stopped while it was made".into()))
-                .await?;
+        for id in self.inner.store.branch_ids_in_state(BranchState::Creating).await? {
+            self.made(&id, Err(INTERRUPTED.into())).await?;
+            let (this, folder) = (self.clone(), self.folder(&id));
+            this.inner.tasks.spawn(async move { remove_folder(folder).await });
+        }
+        for id in self.inner.store.branch_ids_in_state(BranchState::Deleting).await? {
+            let this = self.clone();
+            self.inner.tasks.spawn(async move {
+                if let Err(error) = this.remove(&id).await {
+                    warn!(branch.id = %id, %error, "a deleted branch could not be removed; delete it again");
+                }
+            });
+        }
+        let this = self.clone();
+        self.inner.tasks.spawn(async move {
+            if let Err(error) = this.check_files().await {
+                warn!(%error, "could not look whether all branches have their files");
+            }
+        });
+        Ok(())
+    }
+
+    /// Marks branches whose files are gone, or back, and tells of folders that belong to none.
+    async fn check_files(&self) -> Result<(), BranchError> {
+        let store = &self.inner.store;
+        let ready = store.branch_ids_in_state(BranchState::Ready).await?;
+        let failed = store.branch_ids_in_state(BranchState::Failed).await?;
+        let folder = self.inner.options.folder.clone();
+        let there = off_runtime(move || {
+            let names = std::fs::read_dir(&folder)?.filter_map(Result::ok);
+            Ok(names
+                .map(|entry| (entry.file_name(), entry.path().join("workspace").is_dir()))
+                .collect::<HashMap<_, _>>())
+        })
+        .await?;
+        let has_files = |id: &BranchId| there.get(std::ffi::OsStr::new(id.as_str())).copied() == Some(true);
+        for id in ready.iter().filter(|id| !has_files(id)) {
+            self.missing(id).await?;
+        }
+        for id in failed.iter().filter(|id| has_files(id)) {
+            self.found(id).await?;
+        }
+        let unknown: Vec<_> = there
+            .keys()
+            .filter_map(|name| name.to_str()?.parse::<BranchId>().ok())
+            .filter(|id| !ready.contains(id) && !failed.contains(id))
+            .collect();
+        for id in unknown {
+            if store.branch(&id).await?.is_none() && self.folder(&id).is_dir() {
+                let path = self.folder(&id);
+                warn!(
+                    "{} belongs to no branch of the database; remove it, or restore the database",
+                    path.display()
+                );
+            }
         }
         Ok(())
     }
 
+    async fn missing(&self, id: &BranchId) -> Result<(), StoreError> {
+        warn!(branch.id = %id, "the branch's files are missing from {}", self.folder(id).display());
+        self.set_state(id, |branch| {
+            (branch.state == BranchState::Ready).then_some((BranchState::Failed, Some(MISSING.into())))
+        })
+        .await?;
+        Ok(())
+    }
+
+    async fn found(&self, id: &BranchId) -> Result<Option<Branch>, StoreError> {
+        self.set_state(id, |branch| {
+            let is_missing = branch.state == BranchState::Failed && branch.error.as_deref() == Some(MISSING);
+            is_missing.then_some((BranchState::Ready, None))
+        })
+        .await
+    }
+
     async fn set_state(
         &self,
-        mut branch: Branch,
-        state: BranchState,
-        error: Option<String>,
-    ) -> Result<(), StoreError> {
-        branch.state = state;
-        branch.error = error;
-        branch.updated_at_ms = self.inner.clock.now_ms();
-        self.inner.store.update_branch(&branch).await?;
+        id: &BranchId,
+        next: impl FnOnce(&Branch) -> Option<(BranchState, Option<String>)>,
+    ) -> Result<Option<Branch>, StoreError> {
+        let now_ms = self.inner.clock.now_ms();
+        let changed = self.inner.store.change_branch(id, |branch| match next(branch) {
+            Some((state, error)) => {
+                (branch.state, branch.error, branch.updated_at_ms) = (state, error, now_ms);
+                true
+            }
+            None => false,
+        });
+        let branch = changed.await?;
         self.inner.changed.notify_waiters();
+        Ok(branch)
+    }
+
+    /// Records how the making of a branch ended, unless it was deleted meanwhile.
+    async fn made(&self, id: &BranchId, outcome: Result<(), String>) -> Result<(), StoreError> {
+        let (state, error) = match outcome {
+            Ok(()) => (BranchState::Ready, None),
+            Err(reason) => (BranchState::Failed, Some(reason)),
+        };
+        self.set_state(id, |branch| (branch.state == BranchState::Creating).then_some((state, error)))
+            .await?;
         Ok(())
     }
 
     fn folder(&self, id: &BranchId) -> PathBuf {
-        self.inner.folder.join(id.as_str())
+        self.inner.options.folder.join(id.as_str())
     }
 
     /// Makes a branch; returns at once, its files are made meanwhile.
     ///
     /// # Errors
-    /// [`BranchError::Url`] for a source that is refused.
+    /// [`BranchError::Url`] for a source that is refused, [`BranchError::TooMany`].
     pub async fn create(&self, new: NewBranch) -> Result<Branch, BranchError> {
-        let (git_url, git_ref) = match &new.source {
-            Source::Empty => (None, None),
-            Source::Git { url, reference } => {
-                check_url(url, &self.inner.local_git)?;
-                if reference
-                    .as_ref()
-                    .is_some_and(|name| name.starts_with('-') || name.contains(char::is_control))
-                {
-                    return Err(BranchError::Url("the ref is no name of a branch or tag"));
-                }
-                (Some(url.clone()), reference.clone())
+        let plan = match new.source {
+            Source::Empty => Plan::Empty,
+            Source::Git(git) => {
+                making::check_url(&git, &self.inner.options.local_git)?;
+                Plan::Git(git)
             }
         };
+        let branch = self.insert(new.name, &plan).await?;
+        self.spawn_making(branch.id.clone(), plan);
+        Ok(branch)
+    }
+
+    /// Makes a branch with a copy of another's files, as its editors see them now. Documents start anew.
+    ///
+    /// # Errors
+    /// As [`Branches::ready`] for the other branch, and [`BranchError::TooMany`].
+    pub async fn fork(&self, id: &BranchId, name: Option<String>) -> Result<Branch, BranchError> {
+        let from = self.ready(id).await?;
+        let plan = Plan::Fork(id.clone());
+        let branch = self.insert(name.unwrap_or(from.name), &plan).await?;
+        self.spawn_making(branch.id.clone(), plan);
+        Ok(branch)
+    }
+
+    /// Makes a branch from an archive that comes in now; returns when it is here, it is unpacked meanwhile.
+    ///
+    /// # Errors
+    /// [`BranchError::ArchiveTooLarge`], [`BranchError::Upload`], [`BranchError::Busy`], [`BranchError::TooMany`]; then
+    /// there is no branch.
+    pub async fn create_from_archive<E: std::fmt::Display + Send>(
+        &self,
+        name: String,
+        format: ArchiveFormat,
+        bytes: impl Stream<Item = Result<Bytes, E>> + Send + 'static,
+    ) -> Result<Branch, BranchError> {
+        let plan = Plan::Archive(format);
+        let this = self.clone();
+        // A task of its own: a caller that goes away must not leave a branch behind that is being made by nobody.
+        let task = self.inner.tasks.spawn(async move {
+            let _seat = this.inner.uploads.try_acquire().map_err(|_| BranchError::Busy)?;
+            let branch = this.insert(name, &plan).await?;
+            let folder = this.folder(&branch.id);
+            let stop = this.inner.tasks.stopping().clone();
+            let max_bytes = this.inner.options.max_branch_bytes;
+            let outcome = tokio::select! {
+                outcome = take_in(&folder, bytes, max_bytes) => outcome,
+                () = stop.cancelled() => Err(BranchError::Upload("perch is stopping".into())),
+            };
+            match outcome {
+                Ok(()) => {
+                    this.spawn_making(branch.id.clone(), plan);
+                    Ok(branch)
+                }
+                Err(error) => {
+                    remove_folder(folder).await;
+                    this.inner.store.delete_branch(&branch.id).await?;
+                    Err(error)
+                }
+            }
+        });
+        task.await.map_err(|_| BranchError::Upload("perch failed".into()))?
+    }
+
+    async fn insert(&self, name: String, plan: &Plan) -> Result<Branch, BranchError> {
         let now_ms = self.inner.clock.now_ms();
+        let git = if let Plan::Git(git) = plan { Some(git) } else { None };
         let branch = Branch {
             id: BranchId::generate(),
-            name: new.name,
+            name,
             description: String::new(),
             tags: Vec::new(),
             state: BranchState::Creating,
             error: None,
-            git_url,
-            git_ref,
-            forked_from: None,
+            git_url: git.map(|git| git.url.clone()),
+            git_ref: git.and_then(|git| git.reference.clone()),
+            forked_from: if let Plan::Fork(from) = plan { Some(from.clone()) } else { None },
             created_at_ms: now_ms,
             updated_at_ms: now_ms,
+            size_bytes: None,
+            measured_at_ms: None,
         };
-        self.inner.store.insert_branch(&branch).await?;
-        let (this, made) = (self.clone(), branch.clone());
+        if self.inner.store.insert_branch(&branch, MAX_BRANCHES).await? {
+            Ok(branch)
+        } else {
+            Err(BranchError::TooMany)
+        }
+    }
+
+    fn spawn_making(&self, id: BranchId, plan: Plan) {
+        let cancel = self.inner.tasks.stopping().child_token();
+        let making = Arc::new(Making::new(self.inner.options.max_branch_bytes, cancel));
+        self.inner.making.lock().insert(id.clone(), Arc::clone(&making));
+        let this = self.clone();
         self.inner.tasks.spawn(async move {
-            let outcome = make_files(&this.folder(&made.id), &new.source).await;
-            let id = made.id.clone();
-            let stored = match outcome {
-                Ok(()) => this.set_state(made, BranchState::Ready, None).await,
-                Err(reason) => this.set_state(made, BranchState::Failed, Some(reason)).await,
-            };
-            if let Err(error) = stored {
+            let outcome = this.make_files(&id, plan, &making).await;
+            let is_stopping = this.inner.tasks.stopping().is_cancelled();
+            if outcome.is_err() {
+                remove_folder(this.folder(&id)).await;
+            }
+            if let Err(reason) = &outcome {
+                info!(branch.id = %id, "the branch could not be made: {reason}");
+            }
+            let outcome = if is_stopping { outcome.map_err(|_| INTERRUPTED.to_owned()) } else { outcome };
+            if let Err(error) = this.made(&id, outcome).await {
                 warn!(branch.id = %id, %error, "could not mark the branch as made");
             }
+            this.inner.making.lock().remove(&id);
+            this.inner.changed.notify_waiters();
         });
-        Ok(branch)
+    }
+
+    async fn make_files(&self, id: &BranchId, plan: Plan, making: &Arc<Making>) -> Result<(), String> {
+        let _turn = tokio::select! {
+            turn = self.inner.makings.acquire() => turn.map_err(|error| error.to_string())?,
+            () = making.cancel().cancelled() => return Err("it was stopped".into()),
+        };
+        // It may have been deleted before it was known to be under way.
+        let is_wanted = |branch: Option<Branch>| branch.is_some_and(|it| it.state == BranchState::Creating);
+        if !is_wanted(self.inner.store.branch(id).await.map_err(|error| error.to_string())?) {
+            return Err("it was deleted".into());
+        }
+        let folder = self.folder(id);
+        let made = folder.clone();
+        blocking(move || {
+            for name in ["", "home", "tmp"] {
+                std::fs::create_dir_all(made.join(name)).map_err(|error| error.to_string())?;
+            }
+            Ok(())
+        })
+        .await?;
+        let workspace = folder.join("workspace");
+        match plan {
+            Plan::Empty => {
+                tokio::fs::create_dir_all(&workspace).await.map_err(|error| error.to_string())?;
+            }
+            Plan::Git(git) => {
+                making.at(Phase::Counting, None);
+                making::clone(&git, &folder, making).await?;
+            }
+            Plan::Archive(format) => {
+                let (making, archive) = (Arc::clone(making), folder.join(UPLOAD));
+                blocking(move || {
+                    making::unpack(&archive, format, &workspace, &making)?;
+                    std::fs::remove_file(&archive).map_err(|error| error.to_string())
+                })
+                .await?;
+            }
+            Plan::Fork(from) => {
+                making.at(Phase::Copying, None);
+                // Editors' texts are on disk when this returns.
+                let hub = self.hub(&from).await.map_err(|error| error.to_string())?;
+                hub.flush_in(None).await.map_err(|error| error.to_string())?;
+                let (making, source, folder) = (Arc::clone(making), self.folder(&from), folder.clone());
+                blocking(move || {
+                    std::fs::remove_dir(folder.join("home")).map_err(|error| error.to_string())?;
+                    making::copy(&source.join("home"), &folder.join("home"), ".private", &making)?;
+                    making::copy(&source.join("workspace"), &workspace, "", &making)
+                })
+                .await?;
+                // Deleted meanwhile, what was copied may not be all.
+                self.ready(&from).await.map_err(|error| error.to_string())?;
+            }
+        }
+        blocking(move || {
+            let size = making::measure(&folder).map_err(|error| error.to_string())?;
+            making::sync(&folder).map_err(|error| error.to_string())?;
+            Ok(size)
+        })
+        .await
+        .and_then(|size| if size > making.max_bytes() { Err(making.too_large()) } else { Ok(()) })
+    }
+
+    /// How far the making of a branch is, while it is under way.
+    #[must_use]
+    pub fn progress(&self, id: &BranchId) -> Option<Progress> {
+        self.inner.making.lock().get(id).map(|making| making.progress())
     }
 
     /// Waits until a branch is ready, at most 30 s.
@@ -190,7 +518,17 @@ impl Branches {
                 match branch.state {
                     BranchState::Ready => return Ok(branch),
                     BranchState::Creating => changed.await,
-                    BranchState::Failed => return Err(BranchError::Failed(branch.error.unwrap_or_default())),
+                    BranchState::Failed => {
+                        let error = branch.error.unwrap_or_default();
+                        let is_back = error == MISSING && {
+                            let workspace = self.folder(id).join("workspace");
+                            off_runtime(move || Ok(workspace.is_dir())).await?
+                        };
+                        if !is_back {
+                            return Err(BranchError::Failed(error));
+                        }
+                        self.found(id).await?;
+                    }
                     BranchState::Deleting => return Err(BranchError::NotFound),
                 }
             }
@@ -203,8 +541,8 @@ impl Branches {
     /// # Errors
     /// [`BranchError::Failed`] when its files are missing: it is not served half.
     pub async fn hub(&self, id: &BranchId) -> Result<Arc<Hub>, BranchError> {
-        if let Some(hub) = self.inner.open.lock().get(id).and_then(|cell| cell.get().cloned()) {
-            return Ok(hub);
+        if let Some(hub) = self.cell(id).get() {
+            return Ok(Arc::clone(hub));
         }
         // In a task of its own: a caller that goes away must not leave a branch half opened, with documents at work
         // that the next opening knows nothing of.
@@ -213,31 +551,195 @@ impl Branches {
         opening.await.unwrap_or(Err(BranchError::NotReady))
     }
 
+    /// Where a branch's live side is, or will be.
+    fn cell(&self, id: &BranchId) -> Arc<OnceCell<Arc<Hub>>> {
+        let mut open = self.inner.open.lock();
+        let used = Instant::now();
+        let entry = open.entry(id.clone()).or_insert_with(|| Open { cell: Arc::default(), used });
+        entry.used = used;
+        Arc::clone(&entry.cell)
+    }
+
     async fn open_hub(&self, id: &BranchId) -> Result<Arc<Hub>, BranchError> {
-        let cell = Arc::clone(self.inner.open.lock().entry(id.clone()).or_default());
+        let cell = self.cell(id);
         let opened = cell
             .get_or_try_init(|| async {
                 self.ready(id).await?;
                 let folder = self.folder(id);
-                let workspace = Workspace::open(&folder.join("workspace"), &folder.join("tmp"))
-                    .map_err(|error| BranchError::Failed(format!("its files are missing ({error})")))?;
+                let workspace = match Workspace::open(&folder.join("workspace"), &folder.join("tmp")) {
+                    Ok(workspace) => workspace,
+                    Err(error) => {
+                        if !folder.join("workspace").is_dir() {
+                            self.missing(id).await?;
+                        }
+                        return Err(BranchError::Failed(format!("{MISSING} ({error})")));
+                    }
+                };
                 let inner = &self.inner;
                 let (store, log) = (inner.store.clone(), inner.log.clone());
                 let (clock, tasks) = (inner.clock.clone(), inner.tasks.clone());
-                Ok(Hub::open(id.clone(), workspace, store, log, clock, tasks, inner.max_bytes).await?)
+                let max_bytes = inner.options.max_document_bytes;
+                Ok(Hub::open(id.clone(), workspace, store, log, clock, tasks, max_bytes).await?)
             })
             .await
             .cloned();
         if opened.is_err() {
             let mut open = self.inner.open.lock();
             // Only where nobody else waits for this cell: they may open the branch in it.
-            if open.get(id).is_some_and(|of| Arc::ptr_eq(of, &cell) && of.get().is_none())
+            if open.get(id).is_some_and(|of| Arc::ptr_eq(&of.cell, &cell) && of.cell.get().is_none())
                 && Arc::strong_count(&cell) == 2
             {
                 open.remove(id);
             }
         }
         opened
+    }
+
+    /// The live side of a branch, if it is open.
+    #[must_use]
+    pub fn opened(&self, id: &BranchId) -> Option<Arc<Hub>> {
+        self.inner.open.lock().get(id).and_then(|entry| entry.cell.get().cloned())
+    }
+
+    /// Closes branches that nobody holds, has asked for within `unused`, or has a document open of.
+    fn close_idle(&self, unused: Duration) -> usize {
+        let mut open = self.inner.open.lock();
+        let before = open.len();
+        // Under the lock nobody can get a hub that nobody has.
+        open.retain(|_, entry| {
+            let is_held = Arc::strong_count(&entry.cell) > 1
+                || entry.cell.get().is_none_or(|hub| Arc::strong_count(hub) > 1 || !hub.is_quiet());
+            is_held || entry.used.elapsed() < unused
+        });
+        before - open.len()
+    }
+
+    /// Changes what is said of a branch.
+    ///
+    /// # Errors
+    /// [`BranchError::NotFound`].
+    pub async fn describe(&self, id: &BranchId, change: BranchChange) -> Result<Branch, BranchError> {
+        let now_ms = self.inner.clock.now_ms();
+        let changed = self.inner.store.change_branch(id, |branch| {
+            branch.name = change.name.unwrap_or_else(|| std::mem::take(&mut branch.name));
+            branch.description =
+                change.description.unwrap_or_else(|| std::mem::take(&mut branch.description));
+            branch.tags = change.tags.unwrap_or_else(|| std::mem::take(&mut branch.tags));
+            branch.updated_at_ms = now_ms;
+            true
+        });
+        changed.await?.ok_or(BranchError::NotFound)
+    }
+
+    /// Deletes a branch: cuts its sessions, closes its documents, removes its files and then its rows. A crash on the way
+    /// is made good at the next start.
+    ///
+    /// # Errors
+    /// [`BranchError::NotFound`]; [`BranchError::Disk`] when files can't be removed: delete it again.
+    pub async fn delete(&self, id: &BranchId) -> Result<(), BranchError> {
+        let deleting = self.set_state(id, |branch| {
+            (branch.state != BranchState::Deleting).then_some((BranchState::Deleting, None))
+        });
+        deleting.await?.ok_or(BranchError::NotFound)?;
+        crate::base::fault("branch-deleting");
+        let (this, id) = (self.clone(), id.clone());
+        // It goes on when the caller does not wait.
+        let task = self.inner.tasks.spawn(async move { this.remove(&id).await });
+        task.await.unwrap_or(Err(BranchError::NotReady))
+    }
+
+    async fn remove(&self, id: &BranchId) -> Result<(), BranchError> {
+        if !self.inner.going.lock().insert(id.clone()) {
+            // Somebody is at it.
+            return Err(BranchError::NotReady);
+        }
+        let outcome = self.remove_all(id).await;
+        self.inner.going.lock().remove(id);
+        outcome
+    }
+
+    async fn remove_all(&self, id: &BranchId) -> Result<(), BranchError> {
+        loop {
+            let changed = self.inner.changed.notified();
+            let Some(making) = self.inner.making.lock().get(id).cloned() else { break };
+            making.cancel().cancel();
+            changed.await;
+        }
+        let open = self.inner.open.lock().remove(id);
+        if let Some(open) = open {
+            // One that is being opened at this moment is waited for; a new one finds the branch gone.
+            let hub = open.cell.get_or_try_init(|| async { Err(BranchError::NotFound) }).await;
+            if let Ok(hub) = hub {
+                hub.close().await;
+            }
+        }
+        let folder = self.folder(id);
+        off_runtime(move || making::remove(&folder)).await?;
+        crate::base::fault("branch-removed");
+        self.inner.store.delete_branch(id).await?;
+        self.inner.sizes.lock().remove(id);
+        self.inner.changed.notify_waiters();
+        info!(branch.id = %id, "deleted");
+        Ok(())
+    }
+
+    /// The branch with its size as it is now, or was when it was measured last if that takes too long.
+    ///
+    /// # Errors
+    /// [`StoreError`].
+    pub async fn with_size(&self, branch: Branch) -> Result<Branch, StoreError> {
+        let now_ms = self.inner.clock.now_ms();
+        let is_good = branch.measured_at_ms.is_some_and(|at_ms| at_ms + SIZE_SHOWN_FOR_MS > now_ms);
+        if branch.state != BranchState::Ready || is_good {
+            return Ok(branch);
+        }
+        // One measures, others get the last known size.
+        if !self.inner.measuring.lock().insert(branch.id.clone()) {
+            return Ok(branch);
+        }
+        let (this, id) = (self.clone(), branch.id.clone());
+        let task = self.inner.tasks.spawn(async move {
+            let measured = this.measure(&id).await;
+            this.inner.measuring.lock().remove(&id);
+            if let Err(error) = measured {
+                warn!(branch.id = %id, %error, "could not measure the branch");
+            }
+        });
+        if tokio::time::timeout(SIZE_WITHIN, task).await.is_ok() {
+            return Ok(self.inner.store.branch(&branch.id).await?.unwrap_or(branch));
+        }
+        Ok(branch)
+    }
+
+    async fn measure(&self, id: &BranchId) -> Result<u64, BranchError> {
+        let folder = self.folder(id);
+        let bytes = off_runtime(move || making::measure(&folder)).await?;
+        let now_ms = self.inner.clock.now_ms();
+        self.inner.store.measured_branch(id, i64::try_from(bytes).unwrap_or(i64::MAX), now_ms).await?;
+        self.inner.sizes.lock().insert(id.clone(), Size { bytes, at: Instant::now() });
+        Ok(bytes)
+    }
+
+    /// Checks that a branch has room for `more` bytes, and counts them until it is measured again.
+    ///
+    /// # Errors
+    /// [`BranchError::Full`].
+    pub async fn take_room(&self, id: &BranchId, more: u64) -> Result<(), BranchError> {
+        let max_bytes = self.inner.options.max_branch_bytes;
+        let known = self.inner.sizes.lock().get(id).copied();
+        let fits = |bytes: u64| bytes.saturating_add(more) <= max_bytes;
+        let size_bytes = match known {
+            Some(size) if fits(size.bytes) && size.at.elapsed() < SIZE_GOOD_FOR => size.bytes,
+            Some(size) if size.at.elapsed() < SIZE_GOOD_FOR_REFUSAL => size.bytes,
+            _ => self.measure(id).await?,
+        };
+        if !fits(size_bytes) {
+            return Err(BranchError::Full { size_bytes, max_bytes });
+        }
+        if let Some(size) = self.inner.sizes.lock().get_mut(id) {
+            size.bytes = size.bytes.saturating_add(more);
+        }
+        Ok(())
     }
 
     /// Whether the database takes edits now.
@@ -247,84 +749,93 @@ impl Branches {
     }
 }
 
-fn check_url(url: &str, local: &[PathBuf]) -> Result<(), BranchError> {
-    if url.len() > 4_096 || url.contains(char::is_control) {
-        return Err(BranchError::Url("it is too long or holds control characters"));
+/// The name of an uploaded archive in its branch's folder.
+const UPLOAD: &str = "upload";
+
+/// Writes an upload to disk.
+async fn take_in<E: std::fmt::Display>(
+    folder: &Path,
+    bytes: impl Stream<Item = Result<Bytes, E>>,
+    max_bytes: u64,
+) -> Result<(), BranchError> {
+    let disk = |error: std::io::Error| {
+        BranchError::Disk(FsError::Io { what: "store the archive".into(), source: error })
+    };
+    tokio::fs::create_dir_all(folder).await.map_err(disk)?;
+    let mut file = tokio::fs::File::create(folder.join(UPLOAD)).await.map_err(disk)?;
+    let (mut bytes, mut taken) = (pin!(bytes), 0_u64);
+    loop {
+        let next = tokio::time::timeout(UPLOAD_SILENT_FOR, bytes.next()).await;
+        let next = next.map_err(|_| BranchError::Upload("nothing came for a minute".into()))?;
+        let Some(part) = next else { break };
+        let part = part.map_err(|error| BranchError::Upload(error.to_string()))?;
+        taken = taken.saturating_add(part.len() as u64);
+        if taken > max_bytes {
+            return Err(BranchError::ArchiveTooLarge { max_bytes });
+        }
+        file.write_all(&part).await.map_err(disk)?;
     }
-    match url::Url::parse(url) {
-        Ok(parsed) if matches!(parsed.scheme(), "https" | "http") => {
-            if parsed.username().is_empty() && parsed.password().is_none() {
-                Ok(())
-            } else {
-                Err(BranchError::Url("a user or password in the URL would be stored; leave it out"))
-            }
-        }
-        _ => {
-            let path = Path::new(url.strip_prefix("file://").unwrap_or(url));
-            let real = path.canonicalize().ok();
-            let allowed = real.is_some_and(|real| {
-                local
-                    .iter()
-                    .filter_map(|folder| folder.canonicalize().ok())
-                    .any(|folder| real.starts_with(folder))
-            });
-            if allowed && path.is_absolute() {
-                Ok(())
-            } else {
-                Err(BranchError::Url("use https://, or a path beneath a folder given by --allow-local-git"))
-            }
-        }
+    file.flush().await.map_err(disk)
+}
+
+async fn remove_folder(folder: PathBuf) {
+    let shown = folder.clone();
+    if let Err(error) = off_runtime(move || making::remove(&folder)).await {
+        warn!(%error, "could not remove {}", shown.display());
     }
 }
 
-async fn make_files(folder: &Path, source: &Source) -> Result<(), String> {
-    for name in ["home", "tmp"] {
-        tokio::fs::create_dir_all(folder.join(name)).await.map_err(|error| error.to_string())?;
-    }
-    let workspace = folder.join("workspace");
-    match source {
-        Source::Empty => tokio::fs::create_dir_all(&workspace).await.map_err(|error| error.to_string()),
-        Source::Git { url, reference } => {
-            clone(url, reference.as_deref(), &workspace, &folder.join("tmp")).await
-        }
-    }
+async fn blocking<T: Send + 'static>(
+    work: impl FnOnce() -> Result<T, String> + Send + 'static,
+) -> Result<T, String> {
+    tokio::task::spawn_blocking(work).await.unwrap_or_else(|_| Err("perch failed at it".into()))
 }
 
-/// Clones with the real git and a fixed configuration: nothing of this machine's or the user's, no hooks, no
-/// submodules, no prompts, no hard links to a local source.
-async fn clone(url: &str, reference: Option<&str>, to: &Path, empty_home: &Path) -> Result<(), String> {
-    let mut git = tokio::process::Command::new("git");
-    git.env_clear()
-        .env("PATH", std::env::var_os("PATH").unwrap_or_default())
-        .env("HOME", empty_home)
-        .env("GIT_CONFIG_NOSYSTEM", "1")
-        .env("GIT_TERMINAL_PROMPT", "0")
-        .env("GIT_ALLOW_PROTOCOL", "https:http:file")
-        .args(["-c", "core.hooksPath=/dev/null", "-c", "core.fsmonitor=false", "-c", "safe.directory=*"])
-        .args(["clone", "--quiet", "--no-hardlinks", "--no-recurse-submodules"]);
-    if let Some(reference) = reference {
-        git.arg("--branch").arg(reference);
+async fn off_runtime<T: Send + 'static>(
+    work: impl FnOnce() -> std::io::Result<T> + Send + 'static,
+) -> Result<T, BranchError> {
+    let done =
+        tokio::task::spawn_blocking(work).await.unwrap_or_else(|error| Err(std::io::Error::other(error)));
+    done.map_err(|source| BranchError::Disk(FsError::Io { what: "the branch's folder".into(), source }))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::store::Options;
+
+    #[tokio::test]
+    async fn a_branch_that_nobody_uses_is_closed_and_opens_again() {
+        let data = tempfile::tempdir().unwrap();
+        let options = Options { database_url: None, data: data.path().to_owned() };
+        let store = Store::open(&options).await.unwrap();
+        let tasks = Tasks::new();
+        let options = BranchOptions {
+            folder: data.path().join("branches"),
+            local_git: Vec::new(),
+            max_document_bytes: 1_000,
+            max_branch_bytes: 1_000,
+        };
+        let branches = Branches::new(options, store, Clock::system(), tasks.clone());
+        let new = NewBranch { name: "b".into(), source: Source::Empty };
+        let id = branches.create(new).await.unwrap().id;
+        let hub = branches.hub(&id).await.unwrap();
+        assert_eq!(branches.close_idle(Duration::ZERO), 0, "held");
+        std::fs::write(hub.workspace().folder().join("a.txt"), "text").unwrap();
+        let document = hub.document(&"a.txt".parse().unwrap(), false).await.unwrap();
+        drop(hub);
+        assert_eq!(branches.close_idle(Duration::ZERO), 0, "a document is open");
+        branches.opened(&id).unwrap().close().await;
+        assert!(document.has_ended());
+        let refused = branches.hub(&id).await.unwrap().document(&"a.txt".parse().unwrap(), false).await;
+        assert!(refused.is_err(), "closed for good");
+        assert_eq!(branches.close_idle(Duration::from_secs(60)), 0, "used lately");
+        assert_eq!(branches.close_idle(Duration::ZERO), 1);
+        assert!(branches.opened(&id).is_none());
+        assert!(branches.hub(&id).await.is_ok());
+        assert!(branches.take_room(&id, 990).await.is_ok());
+        assert!(matches!(branches.take_room(&id, 990).await, Err(BranchError::Full { .. })));
+        drop(branches);
+        assert!(tasks.shutdown(Duration::from_secs(10)).await, "nothing holds a closed branch");
     }
-    let child = git
-        .arg("--")
-        .arg(url.strip_prefix("file://").unwrap_or(url))
-        .arg(to)
-        .stdin(Stdio::null())
-        .stdout(Stdio::null())
-        .stderr(Stdio::piped())
-        .kill_on_drop(true)
-        .output();
-    let output = tokio::time::timeout(CLONE_WITHIN, child)
-        .await
-        .map_err(|_| "the clone took longer than an hour".to_owned())?
-        .map_err(|error| format!("git can't be started: {error}"))?;
-    if output.status.success() {
-        return Ok(());
-    }
-    let said: String = String::from_utf8_lossy(&output.stderr)
-        .chars()
-        .filter(|c| !c.is_control() || *c == '\n')
-        .take(1_000)
-        .collect();
-    Err(format!("git clone failed: {}", said.trim()))
 }

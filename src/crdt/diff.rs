@@ -2,9 +2,13 @@
 //! imara-diff's heuristics bound the work for hostile texts.
 
 use imara_diff::{Algorithm, Diff, InternedInput};
+use std::collections::HashMap;
+use std::ops::Range;
 
 /// More edits than this are not worth their cost in a document; whole hunks are replaced instead.
 const MAX_EDITS: usize = 2_000;
+/// Pairs of lines that are compared to find out which became which; past it, as many old as new lines are taken in turn.
+const MAX_COMPARED: usize = 4_096;
 
 /// Replace `delete` units at `at` by `insert`. Offsets and lengths in UTF-16 units of the *old* text; a list of edits is
 /// ascending, edits do not overlap, and every cut is at a character boundary.
@@ -97,45 +101,111 @@ pub(super) fn byte_edits<'a>(old: &str, new: &'a str) -> Vec<ByteEdit<'a>> {
         edits.push(ByteEdit { start: prefix, end: prefix + old_middle.len(), insert: new_middle });
         return edits;
     }
-    let hunks = token_hunks(old_middle, new_middle, lines, prefix);
+    let edit = |change: &Change| ByteEdit {
+        start: prefix + change.old.start,
+        end: prefix + change.old.end,
+        insert: &new_middle[change.new.clone()],
+    };
+    let hunks = changes(old_middle, new_middle, lines);
+    let mut refined = Vec::new();
     for hunk in &hunks {
-        refine(old, hunk, &mut edits);
-        if edits.len() > MAX_EDITS {
-            return if hunks.len() <= MAX_EDITS {
-                hunks
-            } else {
-                vec![ByteEdit { start: prefix, end: prefix + old_middle.len(), insert: new_middle }]
-            };
+        refine(old_middle, new_middle, hunk, &mut refined);
+        if refined.len() > MAX_EDITS {
+            if hunks.len() > MAX_EDITS {
+                edits.push(ByteEdit { start: prefix, end: prefix + old_middle.len(), insert: new_middle });
+                return edits;
+            }
+            refined = hunks;
+            break;
         }
     }
+    edits.extend(refined.iter().map(edit));
     edits
 }
 
-/// Words, and of each changed run of words only what differs at its ends. Not characters throughout: those find
-/// chance likenesses in unrelated text, and a merge then tears words that were inserted as one.
-fn refine<'a>(old: &str, hunk: &ByteEdit<'a>, edits: &mut Vec<ByteEdit<'a>>) {
-    let old_part = &old[hunk.start..hunk.end];
-    if old_part.is_empty() || hunk.insert.is_empty() {
-        edits.push(*hunk);
+/// Bytes of the old text that other bytes of the new one stand for.
+#[derive(Clone, Debug)]
+struct Change {
+    old: Range<usize>,
+    new: Range<usize>,
+}
+
+/// Adds a change to those before it, as one with the last where nothing is kept between them.
+fn add(changes: &mut Vec<Change>, old: Range<usize>, new: Range<usize>) {
+    if old.is_empty() && new.is_empty() {
         return;
     }
-    // A line may be as long as the file: what is the same at its ends costs nothing.
-    let is_one_line = |part: &str| part.find('\n').is_none_or(|at| at + 1 == part.len());
-    let (skip, drop) = if is_one_line(old_part) && is_one_line(hunk.insert) {
-        common_words(old_part, hunk.insert)
-    } else {
-        (0, 0)
-    };
-    let (old_part, new_part) =
-        (&old_part[skip..old_part.len() - drop], &hunk.insert[skip..hunk.insert.len() - drop]);
-    for edit in token_hunks(old_part, new_part, words, hunk.start + skip) {
-        let (prefix, suffix) = common_ends(&old[edit.start..edit.end], edit.insert);
-        edits.push(ByteEdit {
-            start: edit.start + prefix,
-            end: edit.end - suffix,
-            insert: &edit.insert[prefix..edit.insert.len() - suffix],
-        });
+    match changes.last_mut() {
+        Some(last) if last.old.end == old.start && last.new.end == new.start => {
+            (last.old.end, last.new.end) = (old.end, new.end);
+        }
+        _ => changes.push(Change { old, new }),
     }
+}
+
+/// A line that became another keeps the words that both have; lines that were replaced go whole. Never characters
+/// throughout, nor words across line ends: those find chance likenesses in unrelated text, and a merge then puts a line
+/// that somebody typed between two others into the middle of a third.
+fn refine(old: &str, new: &str, hunk: &Change, refined: &mut Vec<Change>) {
+    let (old_lines, new_lines) = (lines(&old[hunk.old.clone()]), lines(&new[hunk.new.clone()]));
+    let (old_at, new_at) = (offsets(&old_lines), offsets(&new_lines));
+    let (mut from, mut new_from) = (hunk.old.start, hunk.new.start);
+    for (line, new_line) in pairs(&old_lines, &new_lines) {
+        let (at, until) = (hunk.old.start + old_at[line], hunk.old.start + old_at[line + 1]);
+        let (new_at, new_until) = (hunk.new.start + new_at[new_line], hunk.new.start + new_at[new_line + 1]);
+        add(refined, from..at, new_from..new_at);
+        // A line may be as long as the file: what is the same at its ends costs nothing.
+        let (skip, drop) = common_words(&old[at..until], &new[new_at..new_until]);
+        let (at, new_at) = (at + skip, new_at + skip);
+        for change in changes(&old[at..until - drop], &new[new_at..new_until - drop], words) {
+            let (start, end) = (at + change.old.start, at + change.old.end);
+            let (new_start, new_end) = (new_at + change.new.start, new_at + change.new.end);
+            let (prefix, suffix) = common_ends(&old[start..end], &new[new_start..new_end]);
+            add(refined, start + prefix..end - suffix, new_start + prefix..new_end - suffix);
+        }
+        (from, new_from) = (until, new_until);
+    }
+    add(refined, from..hunk.old.end, new_from..hunk.new.end);
+}
+
+/// Which of the old lines became which of the new ones, ascending in both.
+fn pairs(old: &[&str], new: &[&str]) -> Vec<(usize, usize)> {
+    let (old_bags, new_bags): (Vec<_>, Vec<_>) =
+        (old.iter().map(bag).collect(), new.iter().map(bag).collect());
+    let are_alike = |line: usize, new_line: usize| {
+        let longer = old[line].len().max(new[new_line].len());
+        let shorter = old[line].len().min(new[new_line].len());
+        2 * shorter >= longer && {
+            let shared = old_bags[line].iter().map(|(word, count)| {
+                word.len() * (*count).min(new_bags[new_line].get(word).copied().unwrap_or(0))
+            });
+            2 * shared.sum::<usize>() >= longer
+        }
+    };
+    let mut pairs = Vec::new();
+    if old.len() * new.len() > MAX_COMPARED {
+        if old.len() == new.len() {
+            pairs.extend((0..old.len()).filter(|line| are_alike(*line, *line)).map(|line| (line, line)));
+        }
+        return pairs;
+    }
+    let mut next = 0;
+    for line in 0..old.len() {
+        if let Some(found) = (next..new.len()).find(|new_line| are_alike(line, *new_line)) {
+            pairs.push((line, found));
+            next = found + 1;
+        }
+    }
+    pairs
+}
+
+/// How often each word is in a line.
+fn bag<'a>(line: &&'a str) -> HashMap<&'a str, usize> {
+    let mut bag = HashMap::new();
+    for word in words(line) {
+        *bag.entry(word).or_default() += 1;
+    }
+    bag
 }
 
 /// Bytes of whole lines that are the same at both ends. Cut inside a line, an inserted line would borrow the first
@@ -201,25 +271,20 @@ fn words(text: &str) -> Vec<&str> {
     found
 }
 
-fn token_hunks<'n>(
-    old: &str,
-    new: &'n str,
-    tokens: fn(&str) -> Vec<&str>,
-    offset: usize,
-) -> Vec<ByteEdit<'n>> {
-    let (old, new_tokens) = (tokens(old), tokens(new));
+/// The changes between two texts cut into tokens.
+fn changes(old: &str, new: &str, tokens: fn(&str) -> Vec<&str>) -> Vec<Change> {
+    let (old, new) = (tokens(old), tokens(new));
     let mut input: InternedInput<&str> = InternedInput::default();
     input.update_before(old.iter().copied());
-    input.update_after(new_tokens.iter().copied());
+    input.update_after(new.iter().copied());
     let mut difference = Diff::compute(Algorithm::Histogram, &input);
     difference.postprocess_no_heuristic(&input);
-    let (old_at, new_at) = (offsets(&old), offsets(&new_tokens));
+    let (old_at, new_at) = (offsets(&old), offsets(&new));
     difference
         .hunks()
-        .map(|hunk| ByteEdit {
-            start: offset + old_at[hunk.before.start as usize],
-            end: offset + old_at[hunk.before.end as usize],
-            insert: &new[new_at[hunk.after.start as usize]..new_at[hunk.after.end as usize]],
+        .map(|hunk| Change {
+            old: old_at[hunk.before.start as usize]..old_at[hunk.before.end as usize],
+            new: new_at[hunk.after.start as usize]..new_at[hunk.after.end as usize],
         })
         .collect()
 }
@@ -255,6 +320,19 @@ mod tests {
         let edits = diff("base\n<e2>\n<e3>\n", "base\n<e1>\n<e2>\n<e4>\n<e3>\n");
         let inserted: Vec<_> = edits.iter().map(|edit| (edit.delete, edit.insert.as_str())).collect();
         assert_eq!(inserted, [(0, "<e1>\n"), (0, "<e4>\n")]);
+    }
+
+    #[test]
+    fn replaced_lines_go_whole_and_changed_ones_keep_their_words() {
+        let edits = |old: &str, new: &str| -> Vec<(u32, u32, String)> {
+            diff(old, new).into_iter().map(|edit| (edit.at, edit.delete, edit.insert)).collect()
+        };
+        assert_eq!(edits("a\n<disk67>\n<e90>\nb\n", "a\n<disk116>\nb\n"), [(2, 15, "<disk116>\n".into())]);
+        assert_eq!(
+            edits("let one = 1;\nlet two = 2;\n", "let one = 1;\n// both\nlet two = 22;\n"),
+            [(13, 0, "// both\n".into()), (24, 0, "2".into())]
+        );
+        assert_eq!(edits("abc", "abc\ndef"), [(3, 0, "\ndef".into())]);
     }
 
     #[test]

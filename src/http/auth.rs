@@ -3,21 +3,19 @@
 use super::{ApiError, AppState};
 use crate::base::{BranchId, Permission, SessionId};
 use crate::branch::WriteGrant;
+use crate::session::token_hash;
 use crate::store::SessionRow;
 use axum::extract::FromRequestParts;
 use axum::http::{HeaderMap, header, request::Parts};
-use sha2::{Digest, Sha256};
 use subtle::ConstantTimeEq;
-
-/// What is stored of a token.
-#[must_use]
-pub fn token_hash(secret: &str) -> Vec<u8> {
-    Sha256::digest(secret.as_bytes()).to_vec()
-}
 
 /// A caller with an API token: may do anything on any branch.
 #[derive(Debug)]
 pub(super) struct Api;
+
+/// A caller with an owner token: may make and revoke API tokens too.
+#[derive(Debug)]
+pub(super) struct Owner;
 
 /// A caller with an API token, or a session token; which branch it is good for is asked with [`Caller::on`].
 #[derive(Debug)]
@@ -28,30 +26,32 @@ pub(super) enum Caller {
     Session {
         /// The session.
         row: Box<SessionRow>,
-        /// The token's right, at most the session's.
+        /// The token's right; the session may have less.
         permission: Permission,
     },
 }
 
-fn bearer(headers: &HeaderMap) -> Option<&str> {
+pub(super) fn bearer(headers: &HeaderMap) -> Option<&str> {
     let value = headers.get(header::AUTHORIZATION)?.to_str().ok()?;
     let (scheme, token) = value.split_once(' ')?;
     scheme.eq_ignore_ascii_case("bearer").then(|| token.trim())
 }
 
-async fn is_api_token(state: &AppState, token: &str) -> Result<bool, ApiError> {
+/// Whether a token is an owner's; `None` when it is no API token.
+async fn api_token(state: &AppState, token: &str) -> Result<Option<bool>, ApiError> {
     let hash = token_hash(token);
     if let Some(owner) = &state.owner
         && bool::from(owner.ct_eq(&hash))
     {
-        return Ok(true);
+        return Ok(Some(true));
     }
     // Looked up by hash: what a caller can vary says nothing about the secret's bytes.
     let found = state.store.token_by_hash(&hash).await?;
-    Ok(found.is_some_and(|token| token.revoked_at_ms.is_none()))
+    Ok(found.filter(|token| token.revoked_at_ms.is_none()).map(|token| token.is_owner))
 }
 
-/// The session of a session token, if it is valid at this moment for `branch` (any, where none is given).
+/// The session of a session token, if it is valid at this moment for `branch` (any, where none is given), and the
+/// token's own right: the session may have less, and more again later.
 pub(super) async fn session_of(
     state: &AppState,
     token: &str,
@@ -66,8 +66,7 @@ pub(super) async fn session_of(
     if row.epoch != claims.epoch || row.ended_at_ms.is_some() {
         return Err(ApiError::unauthorized());
     }
-    let permission = claims.permission.min(row.permission);
-    Ok((row, permission))
+    Ok((row, claims.permission))
 }
 
 impl FromRequestParts<AppState> for Caller {
@@ -75,7 +74,7 @@ impl FromRequestParts<AppState> for Caller {
 
     async fn from_request_parts(parts: &mut Parts, state: &AppState) -> Result<Self, ApiError> {
         let token = bearer(&parts.headers).ok_or_else(ApiError::unauthorized)?;
-        if is_api_token(state, token).await? {
+        if api_token(state, token).await?.is_some() {
             return Ok(Self::Api);
         }
         let (row, permission) = session_of(state, token, None).await?;
@@ -90,6 +89,22 @@ impl FromRequestParts<AppState> for Api {
         match Caller::from_request_parts(parts, state).await? {
             Caller::Api => Ok(Self),
             Caller::Session { .. } => Err(ApiError::forbidden("this needs an API token")),
+        }
+    }
+}
+
+impl FromRequestParts<AppState> for Owner {
+    type Rejection = ApiError;
+
+    async fn from_request_parts(parts: &mut Parts, state: &AppState) -> Result<Self, ApiError> {
+        let token = bearer(&parts.headers).ok_or_else(ApiError::unauthorized)?;
+        match api_token(state, token).await? {
+            Some(true) => Ok(Self),
+            Some(false) => Err(ApiError::forbidden("this needs an owner token")),
+            None => {
+                session_of(state, token, None).await?;
+                Err(ApiError::forbidden("this needs an owner token"))
+            }
         }
     }
 }

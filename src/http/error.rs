@@ -1,6 +1,7 @@
 //! The one place where the core's errors become status codes: problem+json (RFC 9457) with a stable `code`.
 
 use crate::branch::{BranchError, DocError, HistoryError};
+use crate::session::{LinkError, SessionError, TokenError};
 use crate::store::StoreError;
 use axum::http::{StatusCode, header};
 use axum::response::{IntoResponse, Response};
@@ -99,11 +100,55 @@ impl From<BranchError> for ApiError {
             BranchError::NotReady => Self::new(StatusCode::CONFLICT, "branch_not_ready", error.to_string()),
             BranchError::Failed(_) => Self::new(StatusCode::CONFLICT, "branch_failed", error.to_string()),
             BranchError::Url(_) => Self::new(StatusCode::BAD_REQUEST, "git_url_refused", error.to_string()),
+            BranchError::TooMany => Self::new(StatusCode::CONFLICT, "too_many_branches", error.to_string()),
+            BranchError::Full { .. } => {
+                Self::new(StatusCode::INSUFFICIENT_STORAGE, "branch_full", error.to_string())
+            }
+            BranchError::ArchiveTooLarge { .. } => {
+                Self::new(StatusCode::PAYLOAD_TOO_LARGE, "archive_too_large", error.to_string())
+            }
+            BranchError::Upload(_) => Self::new(StatusCode::BAD_REQUEST, "upload_failed", error.to_string()),
+            BranchError::Busy => Self::unavailable(error.to_string()),
             BranchError::Store(source) => source.into(),
             BranchError::Disk(source) => {
                 tracing::error!(error = %source, "a request failed on disk");
                 Self::unavailable("the branch's files can't be used now")
             }
+        }
+    }
+}
+
+impl From<SessionError> for ApiError {
+    fn from(error: SessionError) -> Self {
+        match error {
+            SessionError::NotFound => Self::not_found(error.to_string()),
+            SessionError::TooMany => Self::new(StatusCode::CONFLICT, "too_many_sessions", error.to_string()),
+            SessionError::Store(source) => source.into(),
+        }
+    }
+}
+
+impl From<LinkError> for ApiError {
+    fn from(error: LinkError) -> Self {
+        let gone = |code| Self::new(StatusCode::GONE, code, error.to_string());
+        match error {
+            LinkError::NotFound => Self::not_found(error.to_string()),
+            LinkError::Revoked => gone("link_revoked"),
+            LinkError::Expired => gone("link_expired"),
+            LinkError::UsedUp => gone("link_used_up"),
+            LinkError::TooMany => Self::new(StatusCode::CONFLICT, "too_many_links", error.to_string()),
+            LinkError::Session(source) => source.into(),
+            LinkError::Store(source) => source.into(),
+        }
+    }
+}
+
+impl From<TokenError> for ApiError {
+    fn from(error: TokenError) -> Self {
+        match error {
+            TokenError::Name => Self::bad_request(error.to_string()),
+            TokenError::TooMany => Self::new(StatusCode::CONFLICT, "too_many_tokens", error.to_string()),
+            TokenError::Store(source) => source.into(),
         }
     }
 }

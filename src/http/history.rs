@@ -370,6 +370,7 @@ async fn restore_deleted(
     let path = wanted.path.as_deref().map(rel_path).transpose()?;
     let hub = state.branches.hub(&branch).await?;
     let grant = caller.writer(&branch, &hub)?;
+    state.branches.take_room(&branch, 0).await?;
     let (path, content) = hub.restore_ended(&document, path, &grant).await?;
     let headers = [(header::ETAG, etag(content.version))];
     Ok((StatusCode::CREATED, headers, Json(Restored { path: path.to_string() })).into_response())

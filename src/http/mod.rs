@@ -7,14 +7,15 @@ mod error;
 mod events;
 mod files;
 mod history;
+mod links;
 mod moves;
 mod page;
 mod sessions;
 mod socket;
 mod state;
 mod to_the_end;
+mod tokens;
 
-pub use auth::token_hash;
 pub use error::ApiError;
 pub use state::{AppState, Site};
 
@@ -53,6 +54,8 @@ pub fn router(state: AppState) -> Router {
     let (documented, description) = OpenApiRouter::with_openapi(Description::openapi())
         .merge(branches::routes())
         .merge(sessions::routes())
+        .merge(links::routes())
+        .merge(tokens::routes())
         .merge(files::routes())
         .merge(history::routes())
         .merge(drafts::routes())

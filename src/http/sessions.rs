@@ -1,29 +1,36 @@
-//! Sessions: make or find again, list, change, end.
+//! Sessions: make or find again, list, change, end; tokens made anew and revoked.
 
-use super::auth::Api;
-use super::branches::{body, branch_id};
+use super::auth::{Api, Caller};
+use super::branches::{body, branch_id, query};
 use super::{ApiError, AppState};
 use crate::base::{BranchId, Permission, SessionId};
-use crate::session::{Claims, Wanted, create_or_find};
+use crate::branch::Hub;
+use crate::session::{
+    Claims, Field, SessionChange, SessionError, Wanted, change_session, create_or_find, refreshed,
+};
 use crate::store::SessionRow;
 use axum::Json;
-use axum::extract::rejection::JsonRejection;
-use axum::extract::{Path, State};
+use axum::extract::rejection::{JsonRejection, QueryRejection};
+use axum::extract::{Path, Query, State};
 use axum::http::{HeaderMap, StatusCode, header};
 use secrecy::ExposeSecret;
 use serde::{Deserialize, Serialize};
 use time::OffsetDateTime;
 use time::format_description::well_known::Rfc3339;
-use utoipa::ToSchema;
+use utoipa::{IntoParams, ToSchema};
 use utoipa_axum::router::OpenApiRouter;
 use utoipa_axum::routes;
 
 /// Seconds that a token is good for.
-const TTL: i64 = 12 * 3_600;
+pub(super) const TTL: i64 = 12 * 3_600;
 const TTL_BOUNDS: (i64, i64) = (1, 30 * 24 * 3_600);
 
 pub(super) fn routes() -> OpenApiRouter<AppState> {
-    OpenApiRouter::new().routes(routes!(list, create)).routes(routes!(change, end))
+    OpenApiRouter::new()
+        .routes(routes!(list, create))
+        .routes(routes!(one, change, end))
+        .routes(routes!(refresh))
+        .routes(routes!(revoke))
 }
 
 /// A session to be made, or found again by its id.
@@ -37,14 +44,49 @@ pub(super) struct CreateSession {
     name: Option<String>,
     /// For commits; 1 to 200 bytes.
     email: Option<String>,
+    /// Shown to others, `#rrggbb`; made from the id without it.
+    color: Option<String>,
     /// Seconds that the token is good for, 1 to 2,592,000; 12 hours without it.
     ttl: Option<i64>,
 }
 
-/// What of a session is to change.
+/// What of a session is to change. What is left out stays; `null` takes a name or email away and makes the colour anew.
 #[derive(Debug, Deserialize, ToSchema)]
+#[serde(deny_unknown_fields)]
 pub(super) struct ChangeSession {
-    permission: Permission,
+    permission: Option<Permission>,
+    #[serde(default, deserialize_with = "given")]
+    #[schema(value_type = Option<String>)]
+    name: Field,
+    #[serde(default, deserialize_with = "given")]
+    #[schema(value_type = Option<String>)]
+    email: Field,
+    #[serde(default, deserialize_with = "given")]
+    #[schema(value_type = Option<String>)]
+    color: Field,
+}
+
+/// Tells `null` from a field that is not there.
+fn given<'de, D: serde::Deserializer<'de>>(source: D) -> Result<Field, D::Error> {
+    Ok(Option::deserialize(source)?.map_or(Field::Clear, Field::Set))
+}
+
+/// A token to be made anew.
+#[derive(Debug, Default, Deserialize, ToSchema)]
+pub(super) struct RefreshToken {
+    /// At most the right of the token that asks, and of the session; the same without it.
+    permission: Option<Permission>,
+    /// Seconds that the token is good for, 1 to 2,592,000; 12 hours without it.
+    ttl: Option<i64>,
+}
+
+#[derive(Debug, Deserialize, IntoParams)]
+#[into_params(parameter_in = Query)]
+pub(super) struct SessionListing {
+    /// The `next` of the page before.
+    after: Option<SessionId>,
+    /// 1 to 1,000; 1,000 without it.
+    limit: Option<i64>,
 }
 
 /// What a page needs to take its seat.
@@ -74,26 +116,33 @@ pub(super) struct SessionView {
     /// Milliseconds since 1970 UTC.
     created_at_ms: i64,
     ended_at_ms: Option<i64>,
+    /// Sockets it has open now.
+    connections: usize,
+    /// Since when it has any.
+    connected_since_ms: Option<i64>,
 }
 
-impl From<SessionRow> for SessionView {
-    fn from(row: SessionRow) -> Self {
-        Self {
-            id: row.id,
-            permission: row.permission,
-            name: row.name,
-            email: row.email,
-            color: row.color,
-            created_at_ms: row.created_at_ms,
-            ended_at_ms: row.ended_at_ms,
-        }
+fn view(hub: Option<&Hub>, row: SessionRow) -> SessionView {
+    let connected = hub.map(|hub| hub.members().connected(&row.id)).unwrap_or_default();
+    SessionView {
+        id: row.id,
+        permission: row.permission,
+        name: row.name,
+        email: row.email,
+        color: row.color,
+        created_at_ms: row.created_at_ms,
+        ended_at_ms: row.ended_at_ms,
+        connections: connected.count,
+        connected_since_ms: (connected.count > 0).then_some(connected.since_ms),
     }
 }
 
-/// A branch's sessions, oldest first, at most 1,000.
+/// One page of a branch's sessions, oldest first.
 #[derive(Debug, Serialize, ToSchema)]
 pub(super) struct Sessions {
     sessions: Vec<SessionView>,
+    /// `after` of the next page; absent on the last.
+    next: Option<SessionId>,
 }
 
 fn check_label(label: Option<&String>, what: &str) -> Result<(), ApiError> {
@@ -106,6 +155,29 @@ fn check_label(label: Option<&String>, what: &str) -> Result<(), ApiError> {
         )));
     }
     Ok(())
+}
+
+fn check_color(color: Option<&String>) -> Result<(), ApiError> {
+    let is_color = |text: &String| {
+        text.len() == 7 && text.starts_with('#') && text[1..].bytes().all(|byte| byte.is_ascii_hexdigit())
+    };
+    if color.is_some_and(|color| !is_color(color)) {
+        return Err(ApiError::bad_request("a colour is `#rrggbb`"));
+    }
+    Ok(())
+}
+
+fn check_ttl(ttl: Option<i64>) -> Result<i64, ApiError> {
+    let ttl = ttl.unwrap_or(TTL);
+    if (TTL_BOUNDS.0..=TTL_BOUNDS.1).contains(&ttl) {
+        Ok(ttl)
+    } else {
+        Err(ApiError::bad_request("`ttl` is 1 to 2592000 seconds"))
+    }
+}
+
+fn session_id(text: &str) -> Result<SessionId, ApiError> {
+    text.parse().map_err(|_| SessionError::NotFound.into())
 }
 
 /// Make a session, or find it again.
@@ -122,27 +194,37 @@ async fn create(
     let request = body(request)?;
     check_label(request.name.as_ref(), "name")?;
     check_label(request.email.as_ref(), "email")?;
-    let ttl = request.ttl.unwrap_or(TTL);
-    if !(TTL_BOUNDS.0..=TTL_BOUNDS.1).contains(&ttl) {
-        return Err(ApiError::bad_request("`ttl` is 1 to 2592000 seconds"));
-    }
+    check_color(request.color.as_ref())?;
+    let ttl = check_ttl(request.ttl)?;
     let hub = state.branches.hub(&branch).await?;
     let wanted = Wanted {
         id: request.id.unwrap_or_else(SessionId::generate),
         permission: request.permission,
         name: request.name,
         email: request.email,
+        color: request.color,
     };
     let asked_at = state.clock.now_ms();
     let row = create_or_find(&state.store, &state.clock, &branch, &wanted).await?;
     if row.updated_at_ms >= asked_at {
         hub.session_changed(&row);
     }
+    Ok(Json(seat(&state, &headers, &row, request.permission, ttl)?))
+}
+
+/// Signs a token of a session, with at most the session's right, good for `ttl` seconds.
+pub(super) fn seat(
+    state: &AppState,
+    headers: &HeaderMap,
+    row: &SessionRow,
+    permission: Permission,
+    ttl: i64,
+) -> Result<Seat, ApiError> {
     let exp = state.clock.now_ms() / 1_000 + ttl;
     let claims = Claims {
-        branch: branch.clone(),
+        branch: row.branch_id.clone(),
         session: row.id.clone(),
-        permission: request.permission.min(row.permission),
+        permission: permission.min(row.permission),
         epoch: row.epoch,
         exp,
     };
@@ -154,15 +236,15 @@ async fn create(
         .ok()
         .and_then(|at| at.format(&Rfc3339).ok())
         .ok_or_else(|| ApiError::bad_request("`ttl` leads past the end of the calendar"))?;
-    let socket = socket_base(&state, &headers, &branch)?;
-    Ok(Json(Seat {
-        id: row.id,
+    let socket = socket_base(state, headers, &row.branch_id)?;
+    Ok(Seat {
+        id: row.id.clone(),
         permission: claims.permission,
         token: token.expose_secret().to_owned(),
         expires_at,
         docs_url: format!("{socket}/docs"),
         collab_url: format!("{socket}/collab"),
-    }))
+    })
 }
 
 fn socket_base(state: &AppState, headers: &HeaderMap, branch: &BranchId) -> Result<String, ApiError> {
@@ -177,35 +259,69 @@ fn socket_base(state: &AppState, headers: &HeaderMap, branch: &BranchId) -> Resu
     Ok(format!("{base}/v1/branches/{branch}"))
 }
 
-/// List a branch's sessions.
+/// List a branch's sessions, and who is connected now.
 #[utoipa::path(get, path = "/v1/branches/{branch}/sessions", tag = "sessions",
-    params(("branch" = String, Path)), responses((status = OK, body = Sessions)))]
+    params(("branch" = String, Path), SessionListing), responses((status = OK, body = Sessions)))]
 async fn list(
     State(state): State<AppState>,
     _: Api,
     Path(branch): Path<String>,
+    listing: Result<Query<SessionListing>, QueryRejection>,
 ) -> Result<Json<Sessions>, ApiError> {
+    let listing = query(listing)?;
     let branch = branch_id(&branch)?;
-    let rows = state.store.sessions(&branch).await?;
-    Ok(Json(Sessions { sessions: rows.into_iter().map(Into::into).collect() }))
+    state.branches.ready(&branch).await?;
+    let limit = listing.limit.unwrap_or(1_000).clamp(1, 1_000);
+    let after = match listing.after {
+        None => None,
+        Some(id) => {
+            let row = state.store.session(&branch, &id).await?;
+            let row = row.ok_or_else(|| ApiError::bad_request("`after` is no session"))?;
+            Some((row.created_at_ms, row.id))
+        }
+    };
+    let rows = state.store.sessions(&branch, after, limit).await?;
+    let is_full = i64::try_from(rows.len()).is_ok_and(|count| count == limit);
+    let next = rows.last().filter(|_| is_full).map(|row| row.id.clone());
+    let hub = state.branches.opened(&branch);
+    let sessions = rows.into_iter().map(|row| view(hub.as_deref(), row)).collect();
+    Ok(Json(Sessions { sessions, next }))
 }
 
+/// Look at a session.
+#[utoipa::path(get, path = "/v1/branches/{branch}/sessions/{session}", tag = "sessions",
+    params(("branch" = String, Path), ("session" = String, Path)), responses((status = OK, body = SessionView)))]
+async fn one(
+    State(state): State<AppState>,
+    caller: Caller,
+    Path((branch, session)): Path<(String, String)>,
+) -> Result<Json<SessionView>, ApiError> {
+    let (branch, session) = (branch_id(&branch)?, session_id(&session)?);
+    caller.on(&branch)?;
+    if caller.session().is_some_and(|own| *own != session) {
+        return Err(ApiError::forbidden("a session may look at itself only"));
+    }
+    let row = state.store.session(&branch, &session).await?.ok_or(SessionError::NotFound)?;
+    Ok(Json(view(state.branches.opened(&branch).as_deref(), row)))
+}
+
+/// Changes a session and makes it felt on its open sockets.
 async fn set(
     state: &AppState,
     branch: &str,
     session: &str,
-    change: impl FnOnce(&SessionRow) -> SessionRow,
-) -> Result<SessionRow, ApiError> {
-    let branch = branch_id(branch)?;
-    let absent = || ApiError::not_found("there is no such session");
-    let session: SessionId = session.parse().map_err(|_| absent())?;
-    let row = state.store.change_session(&branch, &session, |row| row.map(change)).await?;
-    let row = row.ok_or_else(absent)?;
-    state.branches.hub(&branch).await?.session_changed(&row);
-    Ok(row)
+    change: &SessionChange,
+) -> Result<SessionView, ApiError> {
+    let (branch, session) = (branch_id(branch)?, session_id(session)?);
+    let row = change_session(&state.store, &state.clock, &branch, &session, change).await?;
+    let hub = state.branches.opened(&branch);
+    if let Some(hub) = &hub {
+        hub.session_changed(&row);
+    }
+    Ok(view(hub.as_deref(), row))
 }
 
-/// Change a session's right, felt at once on its open sockets.
+/// Change a session: its right, felt at once on its open sockets, its name, email and colour.
 #[utoipa::path(patch, path = "/v1/branches/{branch}/sessions/{session}", tag = "sessions",
     params(("branch" = String, Path), ("session" = String, Path)), request_body = ChangeSession,
     responses((status = OK, body = SessionView)))]
@@ -215,15 +331,15 @@ async fn change(
     Path((branch, session)): Path<(String, String)>,
     request: Result<Json<ChangeSession>, JsonRejection>,
 ) -> Result<Json<SessionView>, ApiError> {
-    let permission = body(request)?.permission;
-    let now_ms = state.clock.now_ms();
-    let row =
-        set(&state, &branch, &session, |row| SessionRow { permission, updated_at_ms: now_ms, ..row.clone() })
-            .await?;
-    Ok(Json(row.into()))
+    let ChangeSession { permission, name, email, color } = body(request)?;
+    check_label(name.value(), "name")?;
+    check_label(email.value(), "email")?;
+    check_color(color.value())?;
+    let change = SessionChange { permission, name, email, color, ..SessionChange::default() };
+    Ok(Json(set(&state, &branch, &session, &change).await?))
 }
 
-/// End a session: its sockets are cut, its tokens refused.
+/// End a session: its sockets are cut, its tokens refused. Asked for again it is a new one.
 #[utoipa::path(delete, path = "/v1/branches/{branch}/sessions/{session}", tag = "sessions",
     params(("branch" = String, Path), ("session" = String, Path)), responses((status = NO_CONTENT)))]
 async fn end(
@@ -231,13 +347,57 @@ async fn end(
     _: Api,
     Path((branch, session)): Path<(String, String)>,
 ) -> Result<StatusCode, ApiError> {
-    let now_ms = state.clock.now_ms();
-    set(&state, &branch, &session, |row| SessionRow {
-        epoch: row.epoch + 1,
-        ended_at_ms: row.ended_at_ms.or(Some(now_ms)),
-        updated_at_ms: now_ms,
-        ..row.clone()
-    })
-    .await?;
+    let change = SessionChange { is_ended: true, ..SessionChange::default() };
+    set(&state, &branch, &session, &change).await?;
     Ok(StatusCode::NO_CONTENT)
+}
+
+/// Revoke all tokens of a session: its sockets are cut, its tokens refused; the session stays and can be asked for again.
+#[utoipa::path(post, path = "/v1/branches/{branch}/sessions/{session}/revoke", tag = "sessions",
+    params(("branch" = String, Path), ("session" = String, Path)), responses((status = NO_CONTENT)))]
+async fn revoke(
+    State(state): State<AppState>,
+    _: Api,
+    Path((branch, session)): Path<(String, String)>,
+) -> Result<StatusCode, ApiError> {
+    let change = SessionChange { is_revoked: true, ..SessionChange::default() };
+    set(&state, &branch, &session, &change).await?;
+    Ok(StatusCode::NO_CONTENT)
+}
+
+/// Make a fresh token of a session, asked for with an API token or with the session's own token while that is valid.
+#[utoipa::path(post, path = "/v1/branches/{branch}/sessions/{session}/token", tag = "sessions",
+    params(("branch" = String, Path), ("session" = String, Path)), request_body = Option<RefreshToken>,
+    responses((status = OK, body = Seat)))]
+async fn refresh(
+    State(state): State<AppState>,
+    caller: Caller,
+    Path((branch, session)): Path<(String, String)>,
+    headers: HeaderMap,
+    request: Result<Option<Json<RefreshToken>>, JsonRejection>,
+) -> Result<Json<Seat>, ApiError> {
+    let (branch, session) = (branch_id(&branch)?, session_id(&session)?);
+    caller.on(&branch)?;
+    let request = match request {
+        Ok(request) => request.map(|Json(request)| request).unwrap_or_default(),
+        Err(error) => return Err(ApiError::bad_request(error.body_text())),
+    };
+    let ttl = check_ttl(request.ttl)?;
+    let (row, most) = match caller {
+        Caller::Api => {
+            let row = state.store.session(&branch, &session).await?.ok_or(SessionError::NotFound)?;
+            if row.ended_at_ms.is_some() {
+                return Err(ApiError::new(StatusCode::GONE, "session_ended", "the session was ended"));
+            }
+            (row, Permission::Write)
+        }
+        Caller::Session { row, permission } if row.id == session => {
+            (refreshed(&state.store, &state.clock, *row).await?, permission)
+        }
+        Caller::Session { .. } => {
+            return Err(ApiError::forbidden("a session may refresh its own token only"));
+        }
+    };
+    let permission = request.permission.unwrap_or(most).min(most);
+    Ok(Json(seat(&state, &headers, &row, permission, ttl)?))
 }

@@ -1,7 +1,7 @@
 //! Document sockets: y-websocket (one document each) and Hocuspocus (many on one). They frame and route; what a message
 //! means is the document's.
 
-use super::auth::{origin_is_allowed, session_of};
+use super::auth::{bearer, origin_is_allowed, session_of};
 use super::branches::branch_id;
 use super::{ApiError, AppState};
 use crate::base::{BranchId, Permission};
@@ -11,8 +11,10 @@ use crate::branch::{
 use crate::crdt::frame::{self, Message as Sync};
 use crate::crdt::hocuspocus::{self, Body, Frame};
 use crate::crdt::state_vector;
+use crate::store::SessionRow;
 use axum::Router;
 use axum::body::Bytes;
+use axum::extract::ws::rejection::WebSocketUpgradeRejection;
 use axum::extract::ws::{CloseFrame, Message, WebSocket, WebSocketUpgrade};
 use axum::extract::{Path, Query, State};
 use axum::http::{HeaderMap, header};
@@ -42,6 +44,9 @@ const PING_EVERY: Duration = Duration::from_secs(20);
 const SILENT_FOR: Duration = Duration::from_secs(60);
 /// Documents on one Hocuspocus socket.
 const MAX_DOCUMENTS: usize = 1_000;
+
+/// The subprotocol of a client that carries its token beside it.
+const PROTOCOL: &str = "perch";
 
 const FORBIDDEN: u16 = 4403;
 const MALFORMED: u16 = 4400;
@@ -97,22 +102,21 @@ async fn docs(
     Path((branch, path)): Path<(String, String)>,
     Query(params): Query<Params>,
     headers: HeaderMap,
-    upgrade: WebSocketUpgrade,
+    upgrade: Result<WebSocketUpgrade, WebSocketUpgradeRejection>,
 ) -> Result<Response, ApiError> {
     let branch = branch_id(&branch)?;
+    let token = in_protocol(&headers).or_else(|| bearer(&headers)).or(params.token.as_deref());
+    let token = token.ok_or_else(ApiError::unauthorized)?;
+    // Only ever a session token: an API token is refused here, in whichever of the places.
+    let (row, permission) = session_of(&state, token, Some(&branch)).await?;
     if !origin_is_allowed(&state, &headers) {
         return Err(ApiError::forbidden("pages of this origin are not allowed; see --allowed-origin"));
     }
-    let in_header = headers
-        .get(header::AUTHORIZATION)
-        .and_then(|value| value.to_str().ok())
-        .and_then(|value| value.strip_prefix("Bearer "))
-        .map(str::to_owned);
-    let token = params.token.or(in_header).ok_or_else(ApiError::unauthorized)?;
-    let (row, permission) = session_of(&state, &token, Some(&branch)).await?;
+    // Last, so that whoever has no token hears that first.
+    let upgrade = upgrade.map_err(|error| ApiError::bad_request(error.body_text()))?;
     let hub = state.branches.hub(&branch).await?;
-    let member = hub.members().enter(&row);
-    Ok(sized(upgrade).on_upgrade(move |socket| async move {
+    let member = enter(&state, &hub, &row).await?;
+    Ok(sized(upgrade).protocols([PROTOCOL]).on_upgrade(move |socket| async move {
         let _seat = hub.sit(&member);
         let line = Line::new(&state);
         let (sink, stream) = socket.split();
@@ -127,6 +131,25 @@ async fn docs(
         let alive = Bytes::from_static(&[1, 1, 0]);
         Box::pin(run(&state, &line, sink, talk, alive)).await;
     }))
+}
+
+/// The token among the subprotocols `perch, perch.token.<token>`; `perch` is the one that is answered.
+fn in_protocol(headers: &HeaderMap) -> Option<&str> {
+    let offered =
+        headers.get_all(header::SEC_WEBSOCKET_PROTOCOL).iter().filter_map(|value| value.to_str().ok());
+    offered.flat_map(|list| list.split(',')).find_map(|name| name.trim().strip_prefix("perch.token."))
+}
+
+/// Takes a session's seat. The row is read again once it is taken: a change since the first reading was told to nobody.
+async fn enter(state: &AppState, hub: &Hub, row: &SessionRow) -> Result<Arc<Member>, ApiError> {
+    let member = hub.members().enter(row);
+    let now = state.store.session(&row.branch_id, &row.id).await?.ok_or_else(ApiError::unauthorized)?;
+    hub.members().changed(&now);
+    let standing = member.standing();
+    if standing.epoch != row.epoch || standing.is_ended {
+        return Err(ApiError::unauthorized());
+    }
+    Ok(member)
 }
 
 async fn open(hub: &Hub, path: &str, member: &Member, token: Permission) -> Result<Document, DocError> {
@@ -420,7 +443,17 @@ async fn talk_hocuspocus(
                         continue;
                     }
                 };
-                let member = hub.members().enter(&row);
+                let member = match enter(state, &hub, &row).await {
+                    Ok(member) => member,
+                    Err(error) if error.is_passing() => {
+                        line.outbox.close(4500, "perch can't open the branch now; come back");
+                        return;
+                    }
+                    Err(_) => {
+                        line.outbox.answer(hocuspocus::permission_denied(name, "the token is not valid"));
+                        continue;
+                    }
+                };
                 if let Some((_, seated)) = &seat
                     && !Arc::ptr_eq(seated, &member)
                 {

@@ -1,15 +1,18 @@
 //! Signed session tokens. The keys lie in the data folder, readable by perch alone, so tokens outlive a restart.
 
-use crate::base::{BranchId, Permission, SessionId};
+use crate::base::{BranchId, Permission, SessionId, Tasks};
 use base64::Engine;
 use base64::engine::general_purpose::URL_SAFE_NO_PAD;
 use jsonwebtoken::{Algorithm, DecodingKey, EncodingKey, Header, Validation};
+use parking_lot::RwLock;
 use secrecy::{ExposeSecret, SecretString};
 use serde::{Deserialize, Serialize};
 use std::fs;
 use std::io::{self, Write};
 use std::os::unix::fs::OpenOptionsExt;
-use std::path::Path;
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+use std::time::Duration;
 
 /// What a session token says.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
@@ -46,14 +49,22 @@ struct StoredKey {
     secret: String,
 }
 
+/// Keys kept; a rotation drops the oldest one past it, and with it the tokens it signed.
+const MAX_KEYS: usize = 8;
+/// How often a running perch looks whether the file changed.
+const LOOK_EVERY: Duration = Duration::from_secs(2);
+
+type Ring = Arc<[(String, SecretString)]>;
+
 /// The signing keys: the last one signs, all verify.
 pub struct Keys {
-    keys: Vec<(String, SecretString)>,
+    path: PathBuf,
+    ring: RwLock<Ring>,
 }
 
 impl std::fmt::Debug for Keys {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        f.debug_struct("Keys").field("count", &self.keys.len()).finish()
+        f.debug_struct("Keys").field("count", &self.ring().len()).finish_non_exhaustive()
     }
 }
 
@@ -63,26 +74,54 @@ impl Keys {
     /// # Errors
     /// [`KeyError::File`], [`KeyError::Damaged`].
     pub fn load(path: &Path) -> Result<Self, KeyError> {
-        let stored: Vec<StoredKey> = match fs::read(path) {
-            Ok(bytes) => serde_json::from_slice(&bytes).map_err(|_| KeyError::Damaged)?,
-            Err(error) if error.kind() == io::ErrorKind::NotFound => {
-                let secret = URL_SAFE_NO_PAD.encode(rand::random::<[u8; 32]>());
-                let id = format!("{:016x}", rand::random::<u64>());
-                let keys = vec![StoredKey { id, secret }];
-                let temp = path.with_extension("new");
-                let mut options = fs::OpenOptions::new();
-                let mut file = options.write(true).create(true).truncate(true).mode(0o600).open(&temp)?;
-                file.write_all(&serde_json::to_vec(&keys).map_err(|_| KeyError::Damaged)?)?;
-                file.sync_all()?;
-                fs::rename(&temp, path)?;
-                keys
+        let ring = match read(path) {
+            Err(KeyError::File(error)) if error.kind() == io::ErrorKind::NotFound => {
+                write(path, &[new_key()])?;
+                read(path)?
             }
+            other => other?,
+        };
+        Ok(Self { path: path.to_owned(), ring: RwLock::new(ring) })
+    }
+
+    /// Adds a key to the file at `path`, which signs from then on; a running perch takes it up within seconds.
+    /// `drop_old`: all others go, and with them every session token signed so far.
+    ///
+    /// # Errors
+    /// [`KeyError::File`], [`KeyError::Damaged`].
+    pub fn rotate(path: &Path, drop_old: bool) -> Result<(), KeyError> {
+        let mut stored: Vec<StoredKey> = match fs::read(path) {
+            Ok(_) if drop_old => Vec::new(),
+            Ok(bytes) => serde_json::from_slice(&bytes).map_err(|_| KeyError::Damaged)?,
             Err(error) => return Err(error.into()),
         };
-        if stored.is_empty() {
-            return Err(KeyError::Damaged);
-        }
-        Ok(Self { keys: stored.into_iter().map(|key| (key.id, key.secret.into())).collect() })
+        stored.push(new_key());
+        stored.drain(..stored.len().saturating_sub(MAX_KEYS));
+        write(path, &stored)
+    }
+
+    /// Takes up rotations of the file until perch stops.
+    pub fn follow(self: &Arc<Self>, tasks: &Tasks) {
+        let (this, stop) = (Arc::clone(self), tasks.stopping().clone());
+        tasks.spawn(async move {
+            while tokio::time::timeout(LOOK_EVERY, stop.cancelled()).await.is_err() {
+                let path = this.path.clone();
+                match tokio::task::spawn_blocking(move || read(&path)).await {
+                    Ok(Ok(ring))
+                        if !ring.iter().map(|(id, _)| id).eq(this.ring().iter().map(|(id, _)| id)) =>
+                    {
+                        *this.ring.write() = ring;
+                        tracing::info!("took up rotated session keys");
+                    }
+                    // The keys in memory go on while the file can't be read.
+                    _ => {}
+                }
+            }
+        });
+    }
+
+    fn ring(&self) -> Ring {
+        Arc::clone(&self.ring.read())
     }
 
     /// Signs a token.
@@ -90,7 +129,8 @@ impl Keys {
     /// # Errors
     /// [`KeyError::Damaged`] if the library can't use the key.
     pub fn sign(&self, claims: &Claims) -> Result<SecretString, KeyError> {
-        let (id, secret) = self.keys.last().ok_or(KeyError::Damaged)?;
+        let ring = self.ring();
+        let (id, secret) = ring.last().ok_or(KeyError::Damaged)?;
         let header = Header { kid: Some(id.clone()), ..Header::new(Algorithm::HS256) };
         let key = EncodingKey::from_secret(secret.expose_secret().as_bytes());
         jsonwebtoken::encode(&header, claims, &key).map(Into::into).map_err(|_| KeyError::Damaged)
@@ -102,14 +142,38 @@ impl Keys {
     /// [`KeyError::Token`].
     pub fn verify(&self, token: &str) -> Result<Claims, KeyError> {
         let header = jsonwebtoken::decode_header(token).map_err(|_| KeyError::Token)?;
+        let ring = self.ring();
         let (_, secret) =
-            self.keys.iter().find(|(id, _)| header.kid.as_deref() == Some(id)).ok_or(KeyError::Token)?;
+            ring.iter().find(|(id, _)| header.kid.as_deref() == Some(id)).ok_or(KeyError::Token)?;
         let mut validation = Validation::new(Algorithm::HS256);
         validation.leeway = 0;
         let key = DecodingKey::from_secret(secret.expose_secret().as_bytes());
         let data = jsonwebtoken::decode(token, &key, &validation).map_err(|_| KeyError::Token)?;
         Ok(data.claims)
     }
+}
+
+fn new_key() -> StoredKey {
+    let secret = URL_SAFE_NO_PAD.encode(rand::random::<[u8; 32]>());
+    StoredKey { id: format!("{:016x}", rand::random::<u64>()), secret }
+}
+
+fn read(path: &Path) -> Result<Ring, KeyError> {
+    let stored: Vec<StoredKey> = serde_json::from_slice(&fs::read(path)?).map_err(|_| KeyError::Damaged)?;
+    if stored.is_empty() {
+        return Err(KeyError::Damaged);
+    }
+    Ok(stored.into_iter().map(|key| (key.id, key.secret.into())).collect())
+}
+
+fn write(path: &Path, keys: &[StoredKey]) -> Result<(), KeyError> {
+    let temp = path.with_extension("new");
+    let mut options = fs::OpenOptions::new();
+    let mut file = options.write(true).create(true).truncate(true).mode(0o600).open(&temp)?;
+    file.write_all(&serde_json::to_vec(keys).map_err(|_| KeyError::Damaged)?)?;
+    file.sync_all()?;
+    fs::rename(&temp, path)?;
+    Ok(())
 }
 
 #[cfg(test)]
@@ -140,5 +204,27 @@ mod tests {
         assert!(keys.verify(&unsigned).is_err());
         let other = Keys::load(&folder.path().join("other.json")).unwrap();
         assert!(other.verify(token.expose_secret()).is_err());
+    }
+    #[test]
+    fn a_rotation_signs_anew_and_keeps_old_tokens_unless_told() {
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join("keys.json");
+        let before = Keys::load(&path).unwrap();
+        let token = before.sign(&claims(i64::MAX / 2)).unwrap();
+        Keys::rotate(&path, false).unwrap();
+        let after = Keys::load(&path).unwrap();
+        assert!(after.verify(token.expose_secret()).is_ok(), "old tokens stay");
+        let fresh = after.sign(&claims(i64::MAX / 2)).unwrap();
+        assert!(before.verify(fresh.expose_secret()).is_err(), "a new key signs");
+        for _ in 0..MAX_KEYS + 2 {
+            Keys::rotate(&path, false).unwrap();
+        }
+        assert_eq!(Keys::load(&path).unwrap().ring().len(), MAX_KEYS);
+        Keys::rotate(&path, true).unwrap();
+        let anew = Keys::load(&path).unwrap();
+        assert_eq!(anew.ring().len(), 1);
+        assert!(anew.verify(fresh.expose_secret()).is_err(), "dropped");
+        let mode = std::os::unix::fs::PermissionsExt::mode(&fs::metadata(&path).unwrap().permissions());
+        assert_eq!(mode & 0o777, 0o600);
     }
 }

@@ -1,11 +1,29 @@
-//! Sessions on a branch: made or found again, and the signed tokens that pages hold.
+//! Sessions on a branch: made or found again, changed, and the signed tokens that pages hold; API tokens and share links.
+//!
+//! | file | idea |
+//! |---|---|
+//! | `keys.rs` | signed session tokens and the keys that sign them |
+//! | `secret.rs` | secrets that are stored as hashes |
+//! | `tokens.rs` | API tokens |
+//! | `links.rs` | share links |
 
 mod keys;
+mod links;
+mod secret;
+mod tokens;
 
 pub use keys::{Claims, KeyError, Keys};
+pub use links::{LinkError, create_link, look_at_link, open_link};
+pub use secret::token_hash;
+pub use tokens::{TokenError, create_token, first_owner_token, link_token};
 
 use crate::base::{BranchId, Clock, Permission, SessionId};
 use crate::store::{SessionRow, Store, StoreError};
+
+/// Sessions per branch; ended ones and guests, not changed for a day, make room.
+const MAX_SESSIONS: i64 = 10_000;
+/// How long an ended session, or a guest whose token was not refreshed, is kept once room is short.
+const KEPT_MS: i64 = 24 * 3_600 * 1_000;
 
 /// What a caller wants of a session.
 #[derive(Clone, Debug)]
@@ -18,6 +36,67 @@ pub struct Wanted {
     pub name: Option<String>,
     /// For commits.
     pub email: Option<String>,
+    /// `#rrggbb`, shown to others; made from the id without it.
+    pub color: Option<String>,
+}
+
+/// A value that may change.
+#[derive(Clone, Debug, Default)]
+pub enum Field {
+    /// It stays.
+    #[default]
+    Keep,
+    /// It goes.
+    Clear,
+    /// It becomes this.
+    Set(String),
+}
+
+impl Field {
+    /// The new value, if there is one.
+    #[must_use]
+    pub fn value(&self) -> Option<&String> {
+        if let Self::Set(value) = self { Some(value) } else { None }
+    }
+
+    fn after(&self, present: Option<&String>) -> Option<String> {
+        match self {
+            Self::Keep => present.cloned(),
+            Self::Clear => None,
+            Self::Set(value) => Some(value.clone()),
+        }
+    }
+}
+
+/// What of a session is to change.
+#[derive(Clone, Debug, Default)]
+pub struct SessionChange {
+    /// Its right, felt at once on its open sockets.
+    pub permission: Option<Permission>,
+    /// Shown to others.
+    pub name: Field,
+    /// For commits.
+    pub email: Field,
+    /// `#rrggbb`; taken away, it is made from the id again.
+    pub color: Field,
+    /// Cuts its sockets and makes its tokens invalid.
+    pub is_revoked: bool,
+    /// As `is_revoked`, and the session is over.
+    pub is_ended: bool,
+}
+
+/// Why a session can't be had.
+#[derive(Debug, thiserror::Error)]
+pub enum SessionError {
+    /// There is none with this id.
+    #[error("there is no such session")]
+    NotFound,
+    /// The branch has too many.
+    #[error("the branch has {MAX_SESSIONS} sessions; end some, they make room after a day")]
+    TooMany,
+    /// The database.
+    #[error(transparent)]
+    Store(#[from] StoreError),
 }
 
 /// Colours that stand out on light and dark grounds alike.
@@ -28,48 +107,203 @@ const COLORS: [&str; 8] =
 /// raises it, since whoever asks holds an API token. An ended one is opened anew with fresh tokens.
 ///
 /// # Errors
-/// [`StoreError`] when the database does not answer.
+/// [`SessionError::TooMany`], [`SessionError::Store`].
 pub async fn create_or_find(
     store: &Store,
     clock: &Clock,
     branch: &BranchId,
     wanted: &Wanted,
-) -> Result<SessionRow, StoreError> {
+) -> Result<SessionRow, SessionError> {
     let now_ms = clock.now_ms();
-    let fresh = |epoch| SessionRow {
+    let fresh = |epoch, changed_at_ms| SessionRow {
         branch_id: branch.clone(),
         id: wanted.id.clone(),
         permission: wanted.permission,
         name: wanted.name.clone(),
         email: wanted.email.clone(),
-        color: color(&wanted.id).to_owned(),
+        color: wanted.color.clone().unwrap_or_else(|| color(&wanted.id).to_owned()),
         epoch,
         created_at_ms: now_ms,
-        updated_at_ms: now_ms,
+        updated_at_ms: changed_at_ms,
         ended_at_ms: None,
     };
     let change = |present: Option<&SessionRow>| match present {
-        None => Some(fresh(1)),
-        Some(row) if row.ended_at_ms.is_some() => Some(fresh(row.epoch + 1)),
+        // The time as the first epoch: of a session that was removed, tokens stay invalid when its id comes again.
+        None => Some(fresh(now_ms, now_ms)),
+        Some(row) if row.ended_at_ms.is_some() => {
+            Some(fresh(next(row.epoch, now_ms), next_change(row, now_ms)))
+        }
         Some(row) => {
             let next = SessionRow {
                 permission: row.permission.max(wanted.permission),
                 name: wanted.name.clone().or_else(|| row.name.clone()),
                 email: wanted.email.clone().or_else(|| row.email.clone()),
-                updated_at_ms: now_ms,
+                color: wanted.color.clone().unwrap_or_else(|| row.color.clone()),
+                updated_at_ms: next_change(row, now_ms),
                 ..row.clone()
             };
-            let differs =
-                (next.permission, &next.name, &next.email) != (row.permission, &row.name, &row.email);
+            let differs = (next.permission, &next.name, &next.email, &next.color)
+                != (row.permission, &row.name, &row.email, &row.color);
             differs.then_some(next)
         }
     };
-    let row = store.change_session(branch, &wanted.id, change).await?;
-    row.ok_or_else(|| StoreError::Damaged("a session that was just written is not there".into()))
+    if let Some(row) = store.change_session(branch, &wanted.id, MAX_SESSIONS, change).await? {
+        return Ok(row);
+    }
+    if store.prune_sessions(branch, links::GUEST, now_ms - KEPT_MS).await? == 0 {
+        return Err(SessionError::TooMany);
+    }
+    store.change_session(branch, &wanted.id, MAX_SESSIONS, change).await?.ok_or(SessionError::TooMany)
+}
+
+/// Changes a session; one that is over stays so.
+///
+/// # Errors
+/// [`SessionError::NotFound`], [`SessionError::Store`].
+pub async fn change_session(
+    store: &Store,
+    clock: &Clock,
+    branch: &BranchId,
+    id: &SessionId,
+    wanted: &SessionChange,
+) -> Result<SessionRow, SessionError> {
+    let now_ms = clock.now_ms();
+    let change = |row: Option<&SessionRow>| {
+        let row = row?;
+        let cut = wanted.is_revoked || wanted.is_ended;
+        Some(SessionRow {
+            permission: wanted.permission.unwrap_or(row.permission),
+            name: wanted.name.after(row.name.as_ref()),
+            email: wanted.email.after(row.email.as_ref()),
+            color: wanted.color.after(Some(&row.color)).unwrap_or_else(|| color(id).to_owned()),
+            epoch: if cut { next(row.epoch, now_ms) } else { row.epoch },
+            ended_at_ms: row.ended_at_ms.or(wanted.is_ended.then_some(now_ms)),
+            updated_at_ms: next_change(row, now_ms),
+            ..row.clone()
+        })
+    };
+    store.change_session(branch, id, MAX_SESSIONS, change).await?.ok_or(SessionError::NotFound)
+}
+
+/// Notes that a guest is still there, so that its row is kept; of others nothing is noted.
+///
+/// # Errors
+/// [`SessionError::NotFound`], [`SessionError::Store`].
+pub async fn refreshed(store: &Store, clock: &Clock, row: SessionRow) -> Result<SessionRow, SessionError> {
+    if !row.id.as_str().starts_with(links::GUEST) {
+        return Ok(row);
+    }
+    change_session(store, clock, &row.branch_id, &row.id, &SessionChange::default()).await
+}
+
+fn next(number: i64, now_ms: i64) -> i64 {
+    now_ms.max(number.saturating_add(1))
+}
+
+/// The times of one session's changes rise, so that of two the later is known.
+fn next_change(row: &SessionRow, now_ms: i64) -> i64 {
+    next(row.updated_at_ms, now_ms)
 }
 
 fn color(id: &SessionId) -> &'static str {
     let sum =
         id.as_str().bytes().fold(0_usize, |sum, byte| sum.wrapping_mul(31).wrapping_add(usize::from(byte)));
     COLORS[sum % COLORS.len()]
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::store::{ApiToken, Branch, BranchState, Link, Options};
+
+    fn branch() -> Branch {
+        Branch {
+            id: BranchId::generate(),
+            name: "b".into(),
+            description: String::new(),
+            tags: Vec::new(),
+            state: BranchState::Ready,
+            error: None,
+            git_url: None,
+            git_ref: None,
+            forked_from: None,
+            created_at_ms: 0,
+            updated_at_ms: 0,
+            size_bytes: None,
+            measured_at_ms: None,
+        }
+    }
+
+    #[tokio::test]
+    async fn every_count_is_bounded_and_what_is_spent_makes_room() {
+        let data = tempfile::tempdir().unwrap();
+        let options = Options { database_url: None, data: data.path().to_owned() };
+        let store = Store::open(&options).await.unwrap();
+        let b = branch();
+        assert!(store.insert_branch(&b, 1).await.unwrap());
+        assert!(!store.insert_branch(&branch(), 1).await.unwrap());
+
+        let clock = Clock::manual(1_000);
+        let put = async |id: &str, ended_at_ms| {
+            let id: SessionId = id.parse().unwrap();
+            let row = SessionRow {
+                branch_id: b.id.clone(),
+                id: id.clone(),
+                permission: Permission::Read,
+                name: None,
+                email: None,
+                color: "#000000".into(),
+                epoch: 1,
+                created_at_ms: 1,
+                updated_at_ms: 1,
+                ended_at_ms,
+            };
+            store.change_session(&b.id, &id, 3, |_| Some(row)).await.unwrap().is_some()
+        };
+        assert!(put("ann", None).await && put("guest-1", None).await && put("bob", Some(1)).await);
+        assert!(!put("cyn", None).await, "full");
+        assert!(put("ann", None).await, "those that are there are found");
+        assert_eq!(store.prune_sessions(&b.id, links::GUEST, 1).await.unwrap(), 0, "not old enough");
+        assert_eq!(store.prune_sessions(&b.id, links::GUEST, 2).await.unwrap(), 2);
+        assert!(put("cyn", None).await);
+        let left = store.sessions(&b.id, None, 9).await.unwrap();
+        assert_eq!(left.iter().map(|row| row.id.as_str()).collect::<Vec<_>>(), ["ann", "cyn"]);
+
+        let api_token = |n: u8, revoked_at_ms| ApiToken {
+            id: crate::base::TokenId::generate(),
+            name: format!("{n}"),
+            hash: vec![n],
+            is_owner: false,
+            created_at_ms: i64::from(n),
+            revoked_at_ms,
+        };
+        assert!(store.insert_token(&api_token(1, Some(5)), 3).await.unwrap());
+        assert!(store.insert_token(&api_token(2, Some(6)), 3).await.unwrap());
+        assert!(store.insert_token(&api_token(3, None), 3).await.unwrap());
+        assert!(store.insert_token(&api_token(4, None), 3).await.unwrap(), "the oldest revoked one goes");
+        assert!(store.token_by_hash(&[1]).await.unwrap().is_none());
+        assert!(store.token_by_hash(&[2]).await.unwrap().is_some());
+        assert!(store.insert_token(&api_token(5, None), 3).await.unwrap());
+        assert!(!store.insert_token(&api_token(6, None), 3).await.unwrap(), "three valid ones");
+
+        let link = |n: u8, max_uses, expires_at_ms| Link {
+            id: crate::base::LinkId::generate(),
+            branch_id: b.id.clone(),
+            hash: vec![n],
+            permission: Permission::Read,
+            expires_at_ms,
+            max_uses,
+            uses: 0,
+            created_at_ms: clock.now_ms(),
+            revoked_at_ms: None,
+        };
+        assert!(store.insert_link(&link(1, Some(1), None), 2).await.unwrap());
+        assert!(store.insert_link(&link(2, None, Some(2_000)), 2).await.unwrap());
+        assert!(!store.insert_link(&link(3, None, None), 2).await.unwrap(), "both work");
+        assert!(store.use_link(&[1], 1_000).await.unwrap().is_some());
+        assert!(store.use_link(&[1], 1_000).await.unwrap().is_none(), "used up");
+        assert!(store.insert_link(&link(3, None, None), 2).await.unwrap(), "the used one makes room");
+        assert!(store.link_by_hash(&[1]).await.unwrap().is_none());
+        assert!(store.link_by_hash(&[2]).await.unwrap().is_some());
+    }
 }

@@ -1,6 +1,6 @@
 //! Branches.
 
-use super::db::{Store, StoreError, on_db, on_write, read};
+use super::db::{Store, StoreError, Write, on_db, on_write, read};
 use crate::base::BranchId;
 use serde::{Deserialize, Serialize};
 use std::str::FromStr;
@@ -66,6 +66,10 @@ pub struct Branch {
     pub created_at_ms: i64,
     /// When its row changed last.
     pub updated_at_ms: i64,
+    /// Bytes of its files when they were last measured.
+    pub size_bytes: Option<i64>,
+    /// When that was.
+    pub measured_at_ms: Option<i64>,
 }
 
 /// Which branches a listing gives.
@@ -75,6 +79,8 @@ pub struct BranchFilter {
     pub name_contains: Option<String>,
     /// One of the tags.
     pub tag: Option<String>,
+    /// In this state.
+    pub state: Option<BranchState>,
     /// Only those after this one in the listing: its `created_at_ms` and id.
     pub after: Option<(i64, BranchId)>,
     /// At most this many.
@@ -94,6 +100,8 @@ struct Row {
     forked_from: Option<String>,
     created_at_ms: i64,
     updated_at_ms: i64,
+    size_bytes: Option<i64>,
+    measured_at_ms: Option<i64>,
 }
 
 impl TryFrom<Row> for Branch {
@@ -113,6 +121,8 @@ impl TryFrom<Row> for Branch {
             forked_from: row.forked_from.as_deref().map(|id| read(id, "branch id")).transpose()?,
             created_at_ms: row.created_at_ms,
             updated_at_ms: row.updated_at_ms,
+            size_bytes: row.size_bytes,
+            measured_at_ms: row.measured_at_ms,
         })
     }
 }
@@ -122,12 +132,18 @@ fn tags_json(tags: &[String]) -> String {
 }
 
 impl Store {
-    /// Stores a new branch.
-    pub async fn insert_branch(&self, branch: &Branch) -> Result<(), StoreError> {
+    /// Stores a new branch; `false` when there are `max` already. On Postgres two at the same moment may exceed that by
+    /// one.
+    pub async fn insert_branch(&self, branch: &Branch, max: i64) -> Result<bool, StoreError> {
         let sql =
             "insert into branch (id, name, description, tags, state, error, git_url, git_ref, forked_from,
             created_at_ms, updated_at_ms) values ($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11)";
         let mut write = self.begin().await?;
+        let count: i64 = on_write!(write, connection =>
+            sqlx::query_scalar("select count(*) from branch").fetch_one(connection).await)?;
+        if count >= max {
+            return Ok(false);
+        }
         on_write!(write, connection => sqlx::query(sql)
             .bind(branch.id.as_str())
             .bind(&branch.name)
@@ -141,7 +157,8 @@ impl Store {
             .bind(branch.created_at_ms)
             .bind(branch.updated_at_ms)
             .execute(connection).await.map(|_| ()))?;
-        write.commit().await
+        write.commit().await?;
+        Ok(true)
     }
 
     /// One branch.
@@ -158,7 +175,8 @@ impl Store {
             where ($1 = '' or lower(name) like $1 escape '!')
             and ($2 = '' or tags like $2 escape '!')
             and (created_at_ms < $3 or (created_at_ms = $3 and id < $4))
-            order by created_at_ms desc, id desc limit $5";
+            and ($5 = '' or state = $5)
+            order by created_at_ms desc, id desc limit $6";
         let name =
             filter.name_contains.as_deref().map_or_else(String::new, |part| like(&part.to_lowercase()));
         let tag = filter
@@ -172,6 +190,7 @@ impl Store {
             .bind(tag)
             .bind(before_ms)
             .bind(before_id.to_owned())
+            .bind(filter.state.map_or("", BranchState::as_str))
             .bind(filter.limit)
             .fetch_all(pool).await)?;
         rows.into_iter().map(TryInto::try_into).collect()
@@ -185,12 +204,37 @@ impl Store {
         rows.into_iter().map(TryInto::try_into).collect()
     }
 
-    /// Writes name, description, tags, state and error; `false` when the branch is not there.
-    pub async fn update_branch(&self, branch: &Branch) -> Result<bool, StoreError> {
+    /// The ids of all branches in one state.
+    pub async fn branch_ids_in_state(&self, state: BranchState) -> Result<Vec<BranchId>, StoreError> {
+        let sql = "select id from branch where state = $1 order by id";
+        let rows: Vec<String> =
+            on_db!(self, pool => sqlx::query_scalar(sql).bind(state.as_str()).fetch_all(pool).await)?;
+        rows.iter().map(|id| read(id, "branch id")).collect()
+    }
+
+    /// Reads a branch, lets `change` alter name, description, tags, state and error, and writes it back, in one
+    /// transaction. `change` says whether there is something to write. Gives the row as it then is.
+    pub async fn change_branch(
+        &self,
+        id: &BranchId,
+        change: impl FnOnce(&mut Branch) -> bool,
+    ) -> Result<Option<Branch>, StoreError> {
+        let mut write = self.begin().await?;
+        // SQLite's write transaction is alone anyway.
+        let look = if matches!(write, Write::Pg(_)) {
+            "select * from branch where id = $1 for update"
+        } else {
+            "select * from branch where id = $1"
+        };
+        let row: Option<Row> = on_write!(write, connection =>
+            sqlx::query_as(look).bind(id.as_str()).fetch_optional(connection).await)?;
+        let Some(mut branch) = row.map(Branch::try_from).transpose()? else { return Ok(None) };
+        if !change(&mut branch) {
+            return Ok(Some(branch));
+        }
         let sql = "update branch set name = $1, description = $2, tags = $3, state = $4, error = $5,
             updated_at_ms = $6 where id = $7";
-        let mut write = self.begin().await?;
-        let changed = on_write!(write, connection => sqlx::query(sql)
+        on_write!(write, connection => sqlx::query(sql)
             .bind(&branch.name)
             .bind(&branch.description)
             .bind(tags_json(&branch.tags))
@@ -198,9 +242,23 @@ impl Store {
             .bind(&branch.error)
             .bind(branch.updated_at_ms)
             .bind(branch.id.as_str())
-            .execute(connection).await.map(|done| done.rows_affected()))?;
+            .execute(connection).await.map(|_| ()))?;
         write.commit().await?;
-        Ok(changed > 0)
+        Ok(Some(branch))
+    }
+
+    /// Records what a branch's files take.
+    pub async fn measured_branch(
+        &self,
+        id: &BranchId,
+        size_bytes: i64,
+        now_ms: i64,
+    ) -> Result<(), StoreError> {
+        let sql = "update branch set size_bytes = $1, measured_at_ms = $2 where id = $3";
+        let mut write = self.begin().await?;
+        on_write!(write, connection => sqlx::query(sql)
+            .bind(size_bytes).bind(now_ms).bind(id.as_str()).execute(connection).await.map(|_| ()))?;
+        write.commit().await
     }
 
     /// Removes a branch and all that hangs on it.

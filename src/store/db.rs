@@ -110,6 +110,21 @@ macro_rules! on_write {
 }
 pub(super) use {on_db, on_write};
 
+fn postgres(url: &SecretString) -> Result<PgConnectOptions, StoreError> {
+    PgConnectOptions::from_str(url.expose_secret())
+        .map_err(|_| StoreError::Other(sqlx::Error::Configuration("the database URL is malformed".into())))
+}
+
+fn sqlite(path: PathBuf) -> SqliteConnectOptions {
+    SqliteConnectOptions::new()
+        .filename(path)
+        .create_if_missing(true)
+        .journal_mode(SqliteJournalMode::Wal)
+        .synchronous(SqliteSynchronous::Full)
+        .foreign_keys(true)
+        .busy_timeout(Duration::from_secs(5))
+}
+
 /// Handle to the database, cheap to clone.
 #[derive(Clone)]
 pub struct Store {
@@ -137,11 +152,26 @@ impl Store {
         }
     }
 
+    /// Opens a database beside a perch that may be running, for short reads and writes: takes no lock and leaves the
+    /// tables as they are.
+    ///
+    /// # Errors
+    /// [`StoreError::Unavailable`] when it is not there or can't be reached.
+    pub async fn open_beside(options: &Options) -> Result<Self, StoreError> {
+        let db = match &options.database_url {
+            Some(url) => Db::Pg(PgPoolOptions::new().max_connections(1).connect_with(postgres(url)?).await?),
+            None => {
+                let connect = sqlite(options.data.join("perch.sqlite")).create_if_missing(false);
+                let pool = SqlitePoolOptions::new().max_connections(1).connect_with(connect).await?;
+                Db::Lite { writer: pool.clone(), readers: pool }
+            }
+        };
+        Ok(Self { db, _lock: Arc::default() })
+    }
+
     async fn open_postgres(url: &SecretString) -> Result<Self, StoreError> {
         use sqlx::Connection;
-        let connect = PgConnectOptions::from_str(url.expose_secret()).map_err(|_| {
-            StoreError::Other(sqlx::Error::Configuration("the database URL is malformed".into()))
-        })?;
+        let connect = postgres(url)?;
         let mut lock = sqlx::PgConnection::connect_with(&connect).await?;
         let is_free: bool =
             sqlx::query_scalar("select pg_try_advisory_lock($1)").bind(LOCK_KEY).fetch_one(&mut lock).await?;
@@ -158,13 +188,7 @@ impl Store {
     }
 
     async fn open_sqlite(path: PathBuf) -> Result<Self, StoreError> {
-        let connect = SqliteConnectOptions::new()
-            .filename(path)
-            .create_if_missing(true)
-            .journal_mode(SqliteJournalMode::Wal)
-            .synchronous(SqliteSynchronous::Full)
-            .foreign_keys(true)
-            .busy_timeout(Duration::from_secs(5));
+        let connect = sqlite(path);
         let writer = SqlitePoolOptions::new().max_connections(1).connect_with(connect.clone()).await?;
         sqlx::migrate!().run(&writer).await.map_err(migration)?;
         let readers = SqlitePoolOptions::new()

@@ -58,11 +58,25 @@ impl TryFrom<Row> for Link {
 }
 
 impl Store {
-    /// Stores a new link.
-    pub async fn insert_link(&self, link: &Link) -> Result<(), StoreError> {
+    /// Stores a new link; `false` when the branch has `max` that still work. Those that do not make room.
+    pub async fn insert_link(&self, link: &Link, max: i64) -> Result<bool, StoreError> {
         let sql = "insert into link (id, branch_id, hash, permission, expires_at_ms, max_uses, uses,
             created_at_ms, revoked_at_ms) values ($1, $2, $3, $4, $5, $6, $7, $8, $9)";
         let mut write = self.begin().await?;
+        let count = "select count(*) from link where branch_id = $1";
+        let count: i64 = on_write!(write, connection =>
+            sqlx::query_scalar(count).bind(link.branch_id.as_str()).fetch_one(connection).await)?;
+        if count >= max {
+            let spent = "delete from link where branch_id = $1 and (revoked_at_ms is not null
+                or expires_at_ms <= $2 or uses >= max_uses)";
+            let gone = on_write!(write, connection => sqlx::query(spent)
+                .bind(link.branch_id.as_str())
+                .bind(link.created_at_ms)
+                .execute(connection).await.map(|done| done.rows_affected()))?;
+            if gone == 0 {
+                return Ok(false);
+            }
+        }
         on_write!(write, connection => sqlx::query(sql)
             .bind(link.id.as_str())
             .bind(link.branch_id.as_str())
@@ -74,7 +88,16 @@ impl Store {
             .bind(link.created_at_ms)
             .bind(link.revoked_at_ms)
             .execute(connection).await.map(|_| ()))?;
-        write.commit().await
+        write.commit().await?;
+        Ok(true)
+    }
+
+    /// The link with this hash, whether it still works or not.
+    pub async fn link_by_hash(&self, hash: &[u8]) -> Result<Option<Link>, StoreError> {
+        let sql = "select * from link where hash = $1";
+        let row: Option<Row> =
+            on_db!(self, pool => sqlx::query_as(sql).bind(hash.to_vec()).fetch_optional(pool).await)?;
+        row.map(TryInto::try_into).transpose()
     }
 
     /// A branch's links, oldest first, at most 1,000.

@@ -44,7 +44,9 @@ async fn testing() -> (Store, crate::base::BranchId, tempfile::TempDir) {
         forked_from: None,
         created_at_ms: 0,
         updated_at_ms: 0,
+        size_bytes: None,
+        measured_at_ms: None,
     };
-    store.insert_branch(&branch).await.unwrap();
+    store.insert_branch(&branch, 1).await.unwrap();
     (store, branch.id, folder)
 }

@@ -92,14 +92,16 @@ async fn put(write: &mut Write, session: &SessionRow) -> Result<(), StoreError> 
 
 impl Store {
     /// Reads a session, lets `change` decide, and writes what it gives, in one transaction. `change` gets the row if
-    /// there is one and gives the new row, or `None` to leave all as it is. Gives the row as it then is.
+    /// there is one and gives the new row, or `None` to leave all as it is. Gives the row as it then is; `None` when
+    /// there is none, or when a new one would be one more than `max` on the branch.
     ///
     /// # Errors
-    /// [`StoreError::Conflict`] on Postgres when two first calls race; worth one more try.
+    /// [`StoreError::Other`] when the branch is gone.
     pub async fn change_session(
         &self,
         branch: &BranchId,
         id: &SessionId,
+        max: i64,
         change: impl FnOnce(Option<&SessionRow>) -> Option<SessionRow>,
     ) -> Result<Option<SessionRow>, StoreError> {
         let mut write = self.begin().await?;
@@ -111,9 +113,38 @@ impl Store {
         }
         let present = one(&mut write, branch, id).await?;
         let Some(next) = change(present.as_ref()) else { return Ok(present) };
+        if present.is_none() {
+            let sql = "select count(*) from session where branch_id = $1";
+            let count: i64 = on_write!(write, connection =>
+                sqlx::query_scalar(sql).bind(branch.as_str()).fetch_one(connection).await)?;
+            if count >= max {
+                return Ok(None);
+            }
+        }
         put(&mut write, &next).await?;
         write.commit().await?;
         Ok(Some(next))
+    }
+
+    /// Removes a branch's sessions that nobody can use any more: ended ones, and those whose id starts with
+    /// `prefix`, not changed since `before_ms`. Gives how many.
+    pub async fn prune_sessions(
+        &self,
+        branch: &BranchId,
+        prefix: &str,
+        before_ms: i64,
+    ) -> Result<u64, StoreError> {
+        let sql = "delete from session where branch_id = $1 and updated_at_ms < $2
+            and (ended_at_ms is not null or substr(id, 1, $3) = $4)";
+        let mut write = self.begin().await?;
+        let gone = on_write!(write, connection => sqlx::query(sql)
+            .bind(branch.as_str())
+            .bind(before_ms)
+            .bind(i32::try_from(prefix.len()).unwrap_or(0))
+            .bind(prefix.to_owned())
+            .execute(connection).await.map(|done| done.rows_affected()))?;
+        write.commit().await?;
+        Ok(gone)
     }
 
     /// One session, ended or not.
@@ -123,11 +154,19 @@ impl Store {
         row.map(TryInto::try_into).transpose()
     }
 
-    /// A branch's sessions, oldest first, at most 1,000.
-    pub async fn sessions(&self, branch: &BranchId) -> Result<Vec<SessionRow>, StoreError> {
-        let sql = "select * from session where branch_id = $1 order by created_at_ms, id limit 1000";
-        let rows: Vec<Row> =
-            on_db!(self, pool => sqlx::query_as(sql).bind(branch.as_str()).fetch_all(pool).await)?;
+    /// A branch's sessions, oldest first, at most `limit`, only those after `after`: its `created_at_ms` and id.
+    pub async fn sessions(
+        &self,
+        branch: &BranchId,
+        after: Option<(i64, SessionId)>,
+        limit: i64,
+    ) -> Result<Vec<SessionRow>, StoreError> {
+        let sql = "select * from session where branch_id = $1
+            and (created_at_ms > $2 or (created_at_ms = $2 and id > $3))
+            order by created_at_ms, id limit $4";
+        let (at_ms, id) = after.map_or((i64::MIN, String::new()), |(at_ms, id)| (at_ms, id.into()));
+        let rows: Vec<Row> = on_db!(self, pool => sqlx::query_as(sql)
+            .bind(branch.as_str()).bind(at_ms).bind(id).bind(limit).fetch_all(pool).await)?;
         rows.into_iter().map(TryInto::try_into).collect()
     }
 }

@@ -1,6 +1,6 @@
 //! API tokens: only their hashes are here.
 
-use super::db::{Store, StoreError, on_db, on_write, read};
+use super::db::{Store, StoreError, Write, on_db, on_write, read};
 use crate::base::TokenId;
 
 /// A caller's right to the whole server.
@@ -45,23 +45,47 @@ impl TryFrom<Row> for ApiToken {
     }
 }
 
+async fn put(write: &mut Write, token: &ApiToken) -> Result<(), StoreError> {
+    let sql = "insert into api_token (id, name, hash, is_owner, created_at_ms, revoked_at_ms)
+        values ($1, $2, $3, $4, $5, $6)";
+    on_write!(*write, connection => sqlx::query(sql)
+        .bind(token.id.as_str())
+        .bind(&token.name)
+        .bind(&token.hash)
+        .bind(token.is_owner)
+        .bind(token.created_at_ms)
+        .bind(token.revoked_at_ms)
+        .execute(connection).await.map(|_| ()))?;
+    Ok(())
+}
+
 impl Store {
-    /// Stores a new token.
+    /// Stores a new token; `false` when there are `max` valid ones. Of revoked ones the oldest make room.
     ///
     /// # Errors
     /// [`StoreError::Conflict`] when its hash is there already.
-    pub async fn insert_token(&self, token: &ApiToken) -> Result<(), StoreError> {
-        let sql = "insert into api_token (id, name, hash, is_owner, created_at_ms, revoked_at_ms)
-            values ($1, $2, $3, $4, $5, $6)";
+    pub async fn insert_token(&self, token: &ApiToken, max: i64) -> Result<bool, StoreError> {
         let mut write = self.begin().await?;
-        on_write!(write, connection => sqlx::query(sql)
-            .bind(token.id.as_str())
-            .bind(&token.name)
-            .bind(&token.hash)
-            .bind(token.is_owner)
-            .bind(token.created_at_ms)
-            .bind(token.revoked_at_ms)
-            .execute(connection).await.map(|_| ()))?;
+        let sql = "delete from api_token where revoked_at_ms is not null and id not in
+            (select id from api_token order by revoked_at_ms is null desc, revoked_at_ms desc limit $1)";
+        on_write!(write, connection =>
+            sqlx::query(sql).bind(max - 1).execute(connection).await.map(|_| ()))?;
+        let count: i64 = on_write!(write, connection =>
+            sqlx::query_scalar("select count(*) from api_token").fetch_one(connection).await)?;
+        if count >= max {
+            return Ok(false);
+        }
+        put(&mut write, token).await?;
+        write.commit().await?;
+        Ok(true)
+    }
+
+    /// Stores a token in the place of all others of its name.
+    pub async fn replace_token(&self, token: &ApiToken) -> Result<(), StoreError> {
+        let mut write = self.begin().await?;
+        on_write!(write, connection => sqlx::query("delete from api_token where name = $1")
+            .bind(&token.name).execute(connection).await.map(|_| ()))?;
+        put(&mut write, token).await?;
         write.commit().await
     }
 

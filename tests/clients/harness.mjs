@@ -10,7 +10,7 @@ import WebSocket from 'ws'
 import { WebsocketProvider } from 'y-websocket'
 import * as Y from 'yjs'
 
-const binary = process.argv[2]
+export const binary = process.argv[2]
 export const owner = 'owner-token-of-the-tests'
 export const temp = fs.mkdtempSync(path.join(os.tmpdir(), 'perch-story-'))
 export const data = path.join(temp, 'data')
@@ -42,9 +42,13 @@ const freePort = () => new Promise((resolve) => {
 export const port = await freePort()
 export const url = `http://127.0.0.1:${port}`
 
-export async function start(extra = {}) {
+/** `extra`: of the environment, `undefined` takes a variable away. `log`: gets what perch prints and logs. */
+export async function start(extra = {}, log = null) {
   const env = { ...process.env, PERCH_OWNER_TOKEN: owner, PERCH_DATA: data, PERCH_LISTEN: `127.0.0.1:${port}`, ...extra }
-  perch = spawn(binary, ['serve', '--allow-local-git', temp], { env, stdio: ['ignore', 'inherit', 'inherit'] })
+  for (const name of Object.keys(env)) if (env[name] === undefined) delete env[name]
+  const out = log ? 'pipe' : 'inherit'
+  perch = spawn(binary, ['serve', '--allow-local-git', temp], { env, stdio: ['ignore', out, out] })
+  if (log) for (const stream of [perch.stdout, perch.stderr]) stream.on('data', (bytes) => { log.text += bytes })
   perch.ended = new Promise((resolve) => perch.on('exit', (code, signal) => resolve({ code, signal })))
   await eventually('ready', async () => (await fetch(`${url}/readyz`)).status === 200, 15_000)
 }
@@ -105,11 +109,18 @@ export async function session(b, id, permission = 'write') {
   assert.equal(answer.status, 200, await answer.clone().text())
   return answer.json()
 }
+/** As in a browser, a socket that is closed while it connects fails in silence. */
+class Socket extends WebSocket {
+  constructor(...from) {
+    super(...from)
+    this.on('error', () => {})
+  }
+}
 export const yClient = (s, file) => yAgain({ doc: new Y.Doc() }, s, file)
 /** The document of a client that left, on a new connection. */
 export function yAgain({ doc }, s, file) {
   const provider = new WebsocketProvider(s.docs_url, file, doc, {
-    params: { token: s.token }, WebSocketPolyfill: WebSocket, disableBc: true
+    params: { token: s.token }, WebSocketPolyfill: Socket, disableBc: true
   })
   const client = { doc, provider, text: doc.getText('content'), synced: () => provider.synced, stop: () => provider.destroy() }
   provider.on('closed', (event) => { client.closed = event })
@@ -118,7 +129,7 @@ export function yAgain({ doc }, s, file) {
 }
 export function hClient(s, file, socket) {
   const websocketProvider = socket ?? new HocuspocusProviderWebsocket({
-    url: s.collab_url, WebSocketPolyfill: WebSocket, delay: 100, minDelay: 50, maxDelay: 500
+    url: s.collab_url, WebSocketPolyfill: Socket, delay: 100, minDelay: 50, maxDelay: 500
   })
   const doc = new Y.Doc()
   const provider = new HocuspocusProvider({ websocketProvider, name: file, document: doc, token: s.token })

@@ -101,5 +101,16 @@ scenarios!(
     forgotten,
     restored,
     events,
-    lagging
+    lagging,
+    tokens,
+    guarded,
+    sessions,
+    links,
+    branches,
+    deleted,
+    forked,
+    archives,
+    bounded,
+    cloned,
+    missing
 );

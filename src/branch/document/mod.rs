@@ -232,6 +232,12 @@ impl Document {
         self.ended.cancelled().await;
     }
 
+    /// Whether its task has ended and everything it had is durable.
+    #[must_use]
+    pub fn has_ended(&self) -> bool {
+        self.ended.is_cancelled()
+    }
+
     async fn call<T>(
         &self,
         command: impl FnOnce(oneshot::Sender<Result<T, DocError>>) -> Command,

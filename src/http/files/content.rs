@@ -43,6 +43,7 @@ pub(super) async fn write(
         ),
         _ => ApiError::bad_request(error.body_text()),
     })?;
+    at.on.room(bytes.len() as u64).await?;
     let named = match headers.get(header::IF_MATCH) {
         None => None,
         Some(value) => {

@@ -102,7 +102,9 @@ pub(super) async fn edit(
     request: Result<Json<EditRequest>, JsonRejection>,
 ) -> Result<([(HeaderName, String); 1], Json<EditAnswer>), ApiError> {
     let grant = at.on.writer()?;
-    let (version, edits) = text_edits(body(request)?)?;
+    let request = body(request)?;
+    at.on.room(request.edits.iter().map(|edit| edit.new.len() as u64).sum()).await?;
+    let (version, edits) = text_edits(request)?;
     let edited = at.on.hub.edit(&at.path, &grant, at.on.caller.session(), version, edits).await?;
     let lines = edited.lines.into_iter().take(MAX_LINES);
     let answer = EditAnswer {

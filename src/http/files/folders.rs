@@ -60,6 +60,8 @@ pub(super) async fn copy(
 ) -> Result<StatusCode, ApiError> {
     let grant = on.writer()?;
     let request = body(request)?;
-    on.hub.copy(&rel_path(&request.from)?, &rel_path(&request.to)?, &grant).await?;
+    let (from, to) = (rel_path(&request.from)?, rel_path(&request.to)?);
+    on.room(on.hub.size(&from).await?).await?;
+    on.hub.copy(&from, &to, &grant).await?;
     Ok(StatusCode::CREATED)
 }

@@ -69,6 +69,8 @@ export async function events() {
   await hears(one, 'file.deleted copied ann')
   await sleep(1_500)
   assert.ok(one.heard.slice(own).every((told) => !told.by?.includes('(disk)')), one.heard.slice(own).map(brief).join('\n'))
+  await api('PATCH', `/v1/branches/${b.id}`, { name: 'other' })
+  await hears(one, 'branch.changed')
   // Outside, no document open.
   const at = (name) => path.join(b.files, name)
   fs.writeFileSync(at('new.txt'), 'x')
