@@ -14,7 +14,7 @@ mod sessions;
 mod tokens;
 
 pub use branches::{Branch, BranchFilter, BranchState};
-pub use db::{Options, Store, StoreError};
+pub use db::{LOCK_CHECKED_EVERY, Options, Store, StoreError};
 pub use documents::{
     Append, AuthorRange, DiskRecord, DocumentRow, Intent, Loaded, LogRow, NewDocument, SNAPSHOTS_KEPT,
 };

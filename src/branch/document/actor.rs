@@ -97,6 +97,8 @@ impl Actor {
 
     /// Runs until nobody holds the document, it is gone, or perch stops.
     pub(super) async fn run(mut self) {
+        let open = metrics::gauge!("perch_documents");
+        open.increment(1);
         let stop = self.context.stop.clone();
         let end = loop {
             if let Some(end) = self.end {
@@ -130,6 +132,7 @@ impl Actor {
             }
         };
         self.finish(end).await;
+        open.decrement(1);
     }
 
     fn wake_at(&self) -> Instant {

@@ -294,6 +294,7 @@ impl Actor {
         if self.disk.retry.is_none() {
             warn!(document.id = %self.id, "`{}` can't be written or read now, trying again: {error}", self.path);
         }
+        metrics::counter!("perch_write_back_failures_total").increment(1);
         self.disk.failed();
         self.disk.dirty_since.get_or_insert_with(Instant::now);
         for waiter in self.waiters.drain(..) {
@@ -401,6 +402,7 @@ impl Actor {
             }
             updates
         };
+        metrics::counter!("perch_outside_merges_total").increment(1);
         debug!(document.id = %self.id, updates = updates.len(), "took in an outside change of `{}`", self.path);
         let positions = self.push_all(&updates, &Author::Outside);
         if let Some(wrote) = after {

@@ -117,6 +117,7 @@ impl Actor {
             return;
         }
         crate::base::fault("recorded");
+        metrics::counter!("perch_write_backs_total").increment(1);
         if let Some(name) = &wrote.temp {
             let held = self.context.workspace.has_writers(name).await.unwrap_or(false);
             match &wrote.came_out {
