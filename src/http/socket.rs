@@ -116,22 +116,19 @@ async fn docs(
     let hub = state.branches.hub(&branch).await?;
     let member = hub.members().enter(&row);
     let span = Span::current();
-    Ok(sized(upgrade).on_upgrade(move |socket| {
-        let talk = async move {
-            let line = Line::new(&state);
-            let (sink, stream) = socket.split();
-            let talk = async {
-                match open(&hub, &path, &member, permission).await {
-                    Ok(document) => {
-                        talk_y(&line, document, stream, &member, permission).await;
-                    }
-                    Err(error) => line.outbox.close(close_code(&error), error.to_string()),
+    Ok(sized(upgrade).on_upgrade(move |socket| async move {
+        let line = Line::new(&state);
+        let (sink, stream) = socket.split();
+        let talk = async {
+            match open(&hub, &path, &member, permission).await {
+                Ok(document) => {
+                    talk_y(&line, document, stream, &member, permission).await;
                 }
-            };
-            let alive = Bytes::from_static(&[1, 1, 0]);
-            Box::pin(run(&state, &line, sink, talk, alive, "y-websocket")).await;
+                Err(error) => line.outbox.close(close_code(&error), error.to_string()),
+            }
         };
-        talk.instrument(span)
+        let alive = Bytes::from_static(&[1, 1, 0]);
+        Box::pin(run(&state, &line, sink, talk, alive, "y-websocket").instrument(span)).await;
     }))
 }
 
@@ -198,6 +195,7 @@ async fn run(
             metrics::counter!("perch_frames_refused_total", "protocol" => protocol).increment(1);
             info!(protocol, code = MALFORMED, reason, "socket closed");
         }
+        Some((1000, _)) => info!(protocol, "socket closed by the other end"),
         Some((code, reason)) => info!(protocol, code, reason, "socket closed"),
         None => info!(protocol, "socket closed: the other end is gone"),
     }
@@ -347,14 +345,11 @@ async fn collab(
         return Err(ApiError::forbidden("pages of this origin are not allowed; see --allowed-origin"));
     }
     let span = Span::current();
-    Ok(sized(upgrade).on_upgrade(move |socket| {
-        let talk = async move {
-            let line = Line::new(&state);
-            let (sink, stream) = socket.split();
-            let talk = talk_hocuspocus(&state, &line, &branch, stream);
-            Box::pin(run(&state, &line, sink, talk, hocuspocus::ping(), "hocuspocus")).await;
-        };
-        talk.instrument(span)
+    Ok(sized(upgrade).on_upgrade(move |socket| async move {
+        let line = Line::new(&state);
+        let (sink, stream) = socket.split();
+        let talk = talk_hocuspocus(&state, &line, &branch, stream);
+        Box::pin(run(&state, &line, sink, talk, hocuspocus::ping(), "hocuspocus").instrument(span)).await;
     }))
 }
 

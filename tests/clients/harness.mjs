@@ -10,7 +10,7 @@ import WebSocket from 'ws'
 import { WebsocketProvider } from 'y-websocket'
 import * as Y from 'yjs'
 
-const binary = process.argv[2]
+export const binary = process.argv[2]
 export const owner = 'owner-token-of-the-tests'
 export const temp = fs.mkdtempSync(path.join(os.tmpdir(), 'perch-story-'))
 export const data = path.join(temp, 'data')
@@ -33,7 +33,7 @@ export async function eventually(what, check, within = Number(process.env.PERCH_
     await sleep(25)
   }
 }
-const freePort = () => new Promise((resolve) => {
+export const freePort = () => new Promise((resolve) => {
   const server = net.createServer().listen(0, '127.0.0.1', () => {
     const { port } = server.address()
     server.close(() => resolve(port))
@@ -42,9 +42,15 @@ const freePort = () => new Promise((resolve) => {
 export const port = await freePort()
 export const url = `http://127.0.0.1:${port}`
 
-export async function start(extra = {}) {
+/** Starts perch; all it says is kept in `perch.said`. */
+export async function start(extra = {}, args = []) {
   const env = { ...process.env, PERCH_OWNER_TOKEN: owner, PERCH_DATA: data, PERCH_LISTEN: `127.0.0.1:${port}`, ...extra }
-  perch = spawn(binary, ['serve', '--allow-local-git', temp], { env, stdio: ['ignore', 'inherit', 'inherit'] })
+  perch = spawn(binary, ['serve', '--allow-local-git', temp, ...args], { env, stdio: ['ignore', 'pipe', 'pipe'] })
+  const child = perch
+  child.said = ''
+  for (const [from, to] of [[child.stdout, process.stdout], [child.stderr, process.stderr]]) {
+    from.on('data', (said) => { child.said += said; to.write(said) })
+  }
   perch.ended = new Promise((resolve) => perch.on('exit', (code, signal) => resolve({ code, signal })))
   await eventually('ready', async () => (await fetch(`${url}/readyz`)).status === 200, 15_000)
 }

@@ -48,4 +48,4 @@ macro_rules! scenarios {
     };
 }
 
-scenarios!(everyone, faults, durable, readers, files, random);
+scenarios!(everyone, faults, durable, readers, files, random, problems, openapi, observed, stops, bounded, tls, refusals);
