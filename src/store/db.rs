@@ -183,7 +183,12 @@ impl Store {
             .synchronous(SqliteSynchronous::Full)
             .foreign_keys(true)
             .busy_timeout(Duration::from_secs(5));
-        let writer = SqlitePoolOptions::new().max_connections(1).connect_with(connect.clone()).await?;
+        let writer = SqlitePoolOptions::new()
+            .max_connections(1)
+            // On a full disk SQLite rolls back by itself; sqlx then fails to, and counts a transaction for ever.
+            .before_acquire(|connection, _| Box::pin(async move { Ok(!connection.is_in_transaction()) }))
+            .connect_with(connect.clone())
+            .await?;
         sqlx::migrate!().run(&writer).await.map_err(migration)?;
         let readers = SqlitePoolOptions::new()
             .max_connections(CONNECTIONS)

@@ -48,4 +48,7 @@ macro_rules! scenarios {
     };
 }
 
-scenarios!(everyone, faults, durable, readers, files, random, problems, openapi, observed, stops, bounded, tls, refusals);
+scenarios!(
+    everyone, faults, durable, readers, files, random, problems, openapi, observed, stops, bounded, tls,
+    refusals
+);
