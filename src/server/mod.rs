@@ -87,7 +87,7 @@ impl Server {
         branches.mend().await?;
         let listener = tokio::net::TcpListener::bind(config.listen)
             .await
-            .with_context(|| format!("can't listen on {}", config.listen))?;
+            .with_context(|| format!("--listen: can't listen on {}", config.listen))?;
         let address = listener.local_addr()?;
         let owner = config.owner_token.as_ref().map(|token| token_hash(token.expose_secret()));
         let scheme = if tls.is_some() { "https" } else { "http" };
@@ -167,13 +167,13 @@ impl Server {
 
 fn lock(data: &Path) -> anyhow::Result<File> {
     let path = data.join("lock");
-    let file = File::create(&path).with_context(|| format!("can't write {}", path.display()))?;
+    let file = File::create(&path).with_context(|| format!("--data: can't write {}", path.display()))?;
     match file.try_lock() {
         Ok(()) => Ok(file),
         Err(fs::TryLockError::WouldBlock) => {
-            anyhow::bail!("another perch uses the data folder {}; stop it or give --data", data.display())
+            anyhow::bail!("another perch uses the data folder {}; stop it or give --data another folder", data.display())
         }
-        Err(fs::TryLockError::Error(error)) => Err(error).context("can't lock the data folder"),
+        Err(fs::TryLockError::Error(error)) => Err(error).context("--data: can't lock the data folder"),
     }
 }
 

@@ -374,11 +374,63 @@ export async function refusals() {
     assert.match(lastLine(said), /can't open the database.*Connection refused/)
     assert.ok(!said.includes('secret'), said)
   }
-  const taken = { PERCH_DATA: path.join(temp, 'third'), PERCH_LISTEN: `127.0.0.1:${port}`, DATABASE_URL: '' }
-  delete taken.DATABASE_URL
+  const taken = { PERCH_DATA: path.join(temp, 'third'), PERCH_LISTEN: `127.0.0.1:${port}` }
   if (!process.env.DATABASE_URL) assert.match(lastLine(await refused(taken)), /can't listen on 127\.0\.0\.1:\d+.*in use/)
   await crash()
   const began = Date.now()
   await start()
   assert.ok(Date.now() - began < 15_000, 'ready soon after a kill')
+}
+
+/** Behind nginx with TLS, as `deploy/nginx.conf` has it: sockets, large bodies, generated URLs. */
+export async function proxied() {
+  const pair = certificate('nginx')
+  const front = await freePort()
+  const folder = path.join(temp, 'nginx')
+  fs.mkdirSync(folder)
+  const swap = (text, ...pairs) => pairs.reduce((all, [from, to]) => {
+    assert.ok(all.includes(from), `${from} in nginx.conf`)
+    return all.replaceAll(from, to)
+  }, text)
+  const site = swap(fs.readFileSync(new URL('../../../deploy/nginx.conf', import.meta.url), 'utf8'),
+    ['127.0.0.1:7744', `127.0.0.1:${port}`], ['listen 443 ssl', `listen 127.0.0.1:${front} ssl`],
+    ['/etc/ssl/code.example.org.pem', pair.cert], ['/etc/ssl/code.example.org.key', pair.key],
+    ['/var/log/nginx/perch.log', `${folder}/perch.log`])
+  const paths = ['client_body', 'proxy', 'fastcgi', 'uwsgi', 'scgi'].map((kind) => `${kind}_temp_path ${folder}/${kind};`).join(' ')
+  fs.writeFileSync(`${folder}/nginx.conf`, `daemon off; pid ${folder}/pid; error_log ${folder}/error.log; events {} http { ${paths} ${site} }`)
+  await start({}, ['--trusted-proxy', '127.0.0.1'])
+  // Workers as root: the folder is root's own.
+  const user = process.getuid() === 0 ? ['-g', 'user root;'] : []
+  const nginx = spawn('/usr/sbin/nginx', ['-p', folder, '-c', `${folder}/nginx.conf`, ...user], { stdio: 'inherit' })
+  const ended = new Promise((resolve) => nginx.on('exit', resolve))
+  try {
+    const ca = fs.readFileSync(pair.cert)
+    const ask = (method, route, body) => new Promise((resolve, reject) => {
+      const headers = { authorization: `Bearer ${owner}`, host: `127.0.0.1:${front}`, 'content-type': 'application/json' }
+      const request = https.request(`https://127.0.0.1:${front}${route}`, { method, ca, headers }, (answer) => {
+        let said = ''
+        answer.on('data', (data) => { said += data }).on('end', () => resolve({ status: answer.statusCode, said }))
+      }).on('error', reject)
+      request.end(body)
+    })
+    await eventually('nginx answers', async () => (await ask('GET', '/readyz')).status === 200)
+    const b = await branch()
+    const s = JSON.parse((await ask('POST', `/v1/branches/${b.id}/sessions`, '{"permission": "write"}')).said)
+    assert.equal(s.docs_url, `wss://127.0.0.1:${front}/v1/branches/${b.id}/docs`)
+    const doc = new Y.Doc()
+    const Trusting = class extends WebSocket { constructor(address, protocols) { super(address, protocols, { ca }) } }
+    const provider = new WebsocketProvider(s.docs_url, 'a.txt', doc, { params: { token: s.token }, WebSocketPolyfill: Trusting, disableBc: true })
+    clients.push({ stop: () => provider.destroy() })
+    await eventually('synced', () => provider.synced)
+    doc.getText('content').insert(0, 'through nginx\n')
+    await eventually('on disk', () => fs.readFileSync(path.join(b.files, 'a.txt'), 'utf8') === 'through nginx\n')
+    assert.equal((await ask('PUT', `/v1/branches/${b.id}/files/large.bin`, Buffer.alloc(20 << 20, 255))).status, 201)
+    provider.disconnect()
+    // nginx writes a socket's line when it ends.
+    await eventually('the line of the socket', () => fs.readFileSync(`${folder}/perch.log`, 'utf8').includes('/docs/a.txt" 101'))
+    assert.ok(!fs.readFileSync(`${folder}/perch.log`, 'utf8').includes('token'), 'no query in the log')
+  } finally {
+    nginx.kill('SIGTERM')
+    await ended
+  }
 }
