@@ -32,7 +32,6 @@ impl Tasks {
     }
 
     /// Makes shutdown wait for work that runs in a task of somebody else, until what is returned is dropped.
-    #[must_use]
     pub fn hold(&self) -> TaskTrackerToken {
         self.tracker.token()
     }

@@ -96,7 +96,7 @@ pub(super) fn branch_id(text: &str) -> Result<BranchId, ApiError> {
 }
 
 pub(super) fn body<T>(body: Result<Json<T>, JsonRejection>) -> Result<T, ApiError> {
-    body.map(|Json(value)| value).map_err(|error| ApiError::bad_request(error.body_text()))
+    body.map(|Json(value)| value).map_err(Into::into)
 }
 
 /// Make a branch. Returns at once; `state` tells when its files are there.

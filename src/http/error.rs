@@ -3,6 +3,7 @@
 use crate::branch::{BranchError, DocError};
 use crate::store::StoreError;
 use axum::body::to_bytes;
+use axum::extract::rejection::JsonRejection;
 use axum::http::{HeaderValue, StatusCode, header};
 use axum::response::{IntoResponse, Response};
 use serde::Serialize;
@@ -105,7 +106,15 @@ pub(super) async fn as_problem(response: Response) -> Response {
         said if said.is_empty() => status.canonical_reason().unwrap_or("refused").to_lowercase(),
         said => said.into_owned(),
     };
-    let code = match status {
+    let problem = ApiError::new(status, code_of(status), detail).into_response();
+    parts.headers.remove(header::CONTENT_LENGTH);
+    parts.headers.extend(problem.headers().clone());
+    Response::from_parts(parts, problem.into_body())
+}
+
+/// The code of a refusal by the framework.
+fn code_of(status: StatusCode) -> &'static str {
+    match status {
         StatusCode::NOT_FOUND => "not_found",
         StatusCode::METHOD_NOT_ALLOWED => "method_not_allowed",
         StatusCode::REQUEST_TIMEOUT => "timeout",
@@ -114,14 +123,22 @@ pub(super) async fn as_problem(response: Response) -> Response {
         StatusCode::UPGRADE_REQUIRED => "upgrade_required",
         status if status.is_server_error() => "internal",
         _ => "bad_request",
-    };
-    let problem = ApiError::new(status, code, detail).into_response();
-    parts.headers.remove(header::CONTENT_LENGTH);
-    parts.headers.extend(problem.headers().clone());
-    Response::from_parts(parts, problem.into_body())
+    }
+}
+
+impl From<JsonRejection> for ApiError {
+    fn from(rejection: JsonRejection) -> Self {
+        // JSON of another shape is as bad as no JSON.
+        let status = match rejection.status() {
+            StatusCode::UNPROCESSABLE_ENTITY => StatusCode::BAD_REQUEST,
+            status => status,
+        };
+        Self::new(status, code_of(status), rejection.body_text())
+    }
 }
 
 /// A handler that panicked is a fault of perch; its caller hears no more than that.
+#[expect(clippy::needless_pass_by_value, reason = "the layer's signature")]
 pub(super) fn panicked(panic: Box<dyn Any + Send + 'static>) -> Response {
     let said = panic.downcast_ref::<&str>().copied();
     let said = said.or_else(|| panic.downcast_ref::<String>().map(String::as_str));

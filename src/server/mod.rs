@@ -171,7 +171,10 @@ fn lock(data: &Path) -> anyhow::Result<File> {
     match file.try_lock() {
         Ok(()) => Ok(file),
         Err(fs::TryLockError::WouldBlock) => {
-            anyhow::bail!("another perch uses the data folder {}; stop it or give --data another folder", data.display())
+            anyhow::bail!(
+                "another perch uses the data folder {}; stop it or give --data another folder",
+                data.display()
+            )
         }
         Err(fs::TryLockError::Error(error)) => Err(error).context("--data: can't lock the data folder"),
     }

@@ -3,3 +3,4 @@
 mod clients;
 mod deploy;
 mod layers;
+mod routes;
