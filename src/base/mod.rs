@@ -1,11 +1,13 @@
 //! What every module may use: ids, rights, time, tasks.
 
 mod clock;
+mod heavy;
 mod ids;
 mod permission;
 mod tasks;
 
 pub use clock::Clock;
+pub use heavy::heavy;
 pub use ids::{BranchId, DocumentId, DraftId, IdError, LinkId, SessionId, TokenId};
 pub use permission::Permission;
 pub use tasks::Tasks;

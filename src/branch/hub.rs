@@ -2,10 +2,12 @@
 
 use super::document::{self, Content, DocError, Document, OpenContext, WriteBase};
 use super::members::{Members, WriteGrant};
+use super::moves::Follows;
+use super::plain;
 use super::versions::{Version, Versions};
 use crate::base::{BranchId, Clock, SessionId, Tasks};
 use crate::branch::LogWriter;
-use crate::crdt::{apply, decode, rebase};
+use crate::crdt::decode;
 use crate::store::{Store, StoreError};
 use crate::workspace::{FsError, RelPath, Workspace};
 use bytes::Bytes;
@@ -13,7 +15,8 @@ use notify::{EventKind, RecommendedWatcher, RecursiveMode, Watcher};
 use parking_lot::Mutex;
 use std::collections::HashMap;
 use std::sync::Arc;
-use tokio::sync::{Mutex as AsyncMutex, mpsc};
+use tokio::sync::{Mutex as AsyncMutex, OwnedMutexGuard, OwnedRwLockReadGuard, RwLock, mpsc};
+use tokio_util::sync::DropGuard;
 use tracing::{info, warn};
 
 /// File events that may wait; past it documents find out at their next look.
@@ -23,13 +26,24 @@ const MAX_FILE_BYTES: u64 = 64 * 1024 * 1024;
 
 type Slot = Arc<AsyncMutex<Option<Document>>>;
 
+/// A resolved path while something is opened or written there: nobody else does, and no path of the branch moves.
+struct Place {
+    path: RelPath,
+    held: OwnedMutexGuard<Option<Document>>,
+    _tree: OwnedRwLockReadGuard<()>,
+}
+
 /// See the module's docs.
 #[derive(Debug)]
 pub struct Hub {
     context: OpenContext,
     members: Members,
     slots: Mutex<HashMap<RelPath, Slot>>,
+    /// Held for reading while a path is resolved and its document opened, for writing while paths move.
+    pub(super) tree: Arc<RwLock<()>>,
     _watcher: Option<RecommendedWatcher>,
+    /// Ends the hub's own tasks.
+    _closed: DropGuard,
 }
 
 impl Hub {
@@ -48,8 +62,10 @@ impl Hub {
         max_bytes: u64,
     ) -> Result<Arc<Self>, StoreError> {
         let stop = tasks.stopping().clone();
+        let closed = stop.child_token();
         let versions = Arc::new(Versions::default());
         let (sender, mut events) = mpsc::channel(EVENTS);
+        let follows = Arc::new(Follows::default());
         let watcher = watch(&workspace, sender);
         let context = OpenContext {
             branch,
@@ -66,12 +82,22 @@ impl Hub {
             context,
             members: Members::default(),
             slots: Mutex::default(),
+            tree: Arc::default(),
             _watcher: watcher,
+            _closed: closed.clone().drop_guard(),
         });
-        let weak = Arc::downgrade(&hub);
+        let (weak, seen) = (Arc::downgrade(&hub), Arc::clone(&follows));
         tasks.spawn(async move {
-            while let Some((path, is_closed)) = events.recv().await {
+            while let Some(change) = events.recv().await {
                 let Some(hub) = weak.upgrade() else { break };
+                let (path, is_closed) = match change {
+                    Change::Touched(path, is_closed) => (path, is_closed),
+                    Change::Renamed(from, to) => {
+                        seen.renamed(from, to);
+                        continue;
+                    }
+                };
+                seen.touched(&path);
                 let slot = hub.slots.lock().get(&path).cloned();
                 if let Some(slot) = slot
                     && let Some(document) = slot.lock().await.clone()
@@ -80,7 +106,9 @@ impl Hub {
                 }
             }
         });
+        hub.recover_moves().await?;
         hub.recover().await?;
+        tasks.spawn(Self::follow_all(Arc::downgrade(&hub), follows, closed));
         Ok(hub)
     }
 
@@ -124,6 +152,47 @@ impl Hub {
         &self.context.workspace
     }
 
+    pub(super) fn branch(&self) -> &BranchId {
+        &self.context.branch
+    }
+
+    pub(super) fn store(&self) -> &Store {
+        &self.context.store
+    }
+
+    pub(super) fn now_ms(&self) -> i64 {
+        self.context.clock.now_ms()
+    }
+
+    /// The document of a resolved path, if it is open.
+    pub(super) async fn open_document(&self, path: &RelPath) -> Option<Document> {
+        let slot = self.slots.lock().get(path).cloned()?;
+        let document = slot.lock().await.clone();
+        document.filter(|document| !document.is_closed())
+    }
+
+    /// The open documents at `path` and in it.
+    pub(super) async fn open_beneath(&self, path: &RelPath) -> Vec<Document> {
+        let is_beneath = |at: &RelPath| at == path || at.is_beneath(path);
+        let slots: Vec<Slot> = {
+            let slots = self.slots.lock();
+            slots.iter().filter(|(at, _)| is_beneath(at)).map(|(_, slot)| Arc::clone(slot)).collect()
+        };
+        let mut open = Vec::new();
+        for slot in slots {
+            open.extend(slot.lock().await.clone().filter(|document| !document.is_closed()));
+        }
+        open
+    }
+
+    /// An open document is found under its new path from now on.
+    pub(super) fn move_slot(&self, from: &RelPath, to: &RelPath) {
+        let mut slots = self.slots.lock();
+        if let Some(slot) = slots.remove(from) {
+            slots.insert(to.clone(), slot);
+        }
+    }
+
     fn slot(&self, path: &RelPath) -> Slot {
         let mut slots = self.slots.lock();
         // What nobody uses and holds nothing open goes, so that the map is bounded by what is open.
@@ -141,51 +210,61 @@ impl Hub {
     /// # Errors
     /// [`DocError`] says why the path is no document.
     pub async fn document(&self, path: &RelPath, may_create: bool) -> Result<Document, DocError> {
+        let place = self.place(path).await?;
+        self.open_at(place, may_create).await.map(|(_, document)| document)
+    }
+
+    async fn place(&self, path: &RelPath) -> Result<Place, DocError> {
+        let tree = Arc::clone(&self.tree).read_owned().await;
         let path = self.resolve(path).await?;
-        let slot = self.slot(&path);
-        let mut held = slot.lock().await;
-        self.in_slot(&mut held, &path, may_create).await
+        let held = self.slot(&path).lock_owned().await;
+        Ok(Place { path, held, _tree: tree })
     }
 
-    async fn in_slot(
-        &self,
-        held: &mut Option<Document>,
-        path: &RelPath,
-        may_create: bool,
-    ) -> Result<Document, DocError> {
-        if let Some(document) = held.as_ref() {
-            if !document.is_closed() {
-                return Ok(document.clone());
-            }
-            document.ended().await;
+    /// Opens a place's document, in a task of its own: a caller that goes away must not leave it half opened, its log
+    /// and file being brought in step by nobody.
+    async fn open_at(&self, mut place: Place, may_create: bool) -> Result<(Place, Document), DocError> {
+        if let Some(document) = place.held.as_ref().filter(|document| !document.is_closed()) {
+            let document = document.clone();
+            return Ok((place, document));
         }
-        let document = document::open(&self.context, path, may_create).await?;
-        *held = Some(document.clone());
-        Ok(document)
+        let context = self.context.clone();
+        let opening = self.context.tasks.spawn(async move {
+            if let Some(document) = place.held.take() {
+                document.ended().await;
+            }
+            let document = document::open(&context, &place.path, may_create).await?;
+            *place.held = Some(document.clone());
+            Ok((place, document))
+        });
+        opening.await.unwrap_or(Err(DocError::Failed))
     }
 
-    async fn resolve(&self, path: &RelPath) -> Result<RelPath, DocError> {
+    pub(super) async fn resolve(&self, path: &RelPath) -> Result<RelPath, DocError> {
         self.context.workspace.resolve(path).await.map_err(|error| DocError::Path(error.to_string()))
     }
 
     /// The document of a path if it is open, or if it has a history that a write must go through.
-    async fn known(&self, held: &mut Option<Document>, path: &RelPath) -> Result<Option<Document>, DocError> {
-        let is_open = held.as_ref().is_some_and(|document| !document.is_closed());
+    async fn known(&self, place: Place) -> Result<Known, DocError> {
+        let is_open = place.held.as_ref().is_some_and(|document| !document.is_closed());
         let has_history = is_open
             || self
                 .context
                 .store
-                .live_document(&self.context.branch, path.as_str())
+                .live_document(&self.context.branch, place.path.as_str())
                 .await
                 .map_err(|error| DocError::Log(error.to_string()))?
                 .is_some();
         if !has_history {
-            return Ok(None);
+            return Ok(Known::Plain(place));
         }
-        match self.in_slot(held, path, false).await {
-            Ok(document) => Ok(Some(document)),
+        let path = place.path.clone();
+        match self.open_at(place, false).await {
+            Ok((place, document)) => Ok(Known::Document(place, document)),
             // Deleted or replaced outside: a plain file, or none.
-            Err(DocError::NotFound(_) | DocError::NotText { .. } | DocError::TooLarge { .. }) => Ok(None),
+            Err(DocError::NotFound(_) | DocError::NotText { .. } | DocError::TooLarge { .. }) => {
+                Ok(Known::Plain(self.place(&path).await?))
+            }
             Err(error) => Err(error),
         }
     }
@@ -195,12 +274,21 @@ impl Hub {
     /// # Errors
     /// [`DocError::NotFound`] and the like.
     pub async fn read(&self, path: &RelPath, reader: Option<&SessionId>) -> Result<Content, DocError> {
+        let tree = self.tree.read().await;
         let path = self.resolve(path).await?;
-        let slot = self.slot(&path);
-        let open = slot.lock().await.clone().filter(|document| !document.is_closed());
-        let content = match open {
-            Some(document) => document.flush().await?,
-            None => self.read_plain(&path).await?.ok_or_else(|| DocError::NotFound(path.clone()))?,
+        let mut open = self.open_document(&path).await;
+        drop(tree);
+        let content = loop {
+            match open.take() {
+                Some(document) => match document.flush().await {
+                    // It unloaded just then; the file holds all of it.
+                    Err(DocError::Closed) => document.ended().await,
+                    outcome => break outcome?,
+                },
+                None => {
+                    break self.read_plain(&path).await?.ok_or_else(|| DocError::NotFound(path.clone()))?;
+                }
+            }
         };
         if let Some(session) = reader {
             self.context.versions.note_read(session, &path, content.version);
@@ -242,26 +330,26 @@ impl Hub {
         let path = self.resolve(path).await?;
         let base = named.or_else(|| self.context.versions.last_read(grant.session(), &path));
         let base_text = base.and_then(|version| self.context.versions.text(version));
-        let slot = self.slot(&path);
-        let mut held = slot.lock().await;
-        let (content, is_new) = if let Some(document) = self.known(&mut held, &path).await? {
-            drop(held);
-            let base = base.map_or(WriteBase::Present, |version| WriteBase::Version(version, base_text));
-            let was_there = self.context.workspace.stat(&path).await.is_ok_and(|stat| stat.is_some());
-            (document.write(grant.clone(), base, bytes).await?, !was_there)
-        } else {
-            let present = self.read_plain(&path).await?;
-            let bytes = merge_plain(present.as_ref(), base, base_text.as_deref(), bytes)?;
-            let is_new = match self.context.workspace.write(&path, bytes.clone()).await {
-                Ok(is_new) => is_new,
-                Err(FsError::WrongKind { .. }) => return Err(DocError::NotAFile(path)),
-                Err(error) => return Err(DocError::Disk(error.to_string())),
-            };
-            let version = Version::of(&bytes);
-            if let Ok((text, _)) = decode(&bytes) {
-                self.context.versions.remember(version, &text);
+        let (content, is_new) = loop {
+            match self.known(self.place(&path).await?).await? {
+                Known::Plain(_place) => {
+                    let request = plain::Request { base, base_text, bytes };
+                    let present = self.read_plain(&path).await?;
+                    let (workspace, versions) = (&self.context.workspace, &self.context.versions);
+                    break plain::write(workspace, versions, &path, &request, present).await?;
+                }
+                Known::Document(place, document) => {
+                    drop(place);
+                    let base = base
+                        .map_or(WriteBase::Present, |version| WriteBase::Version(version, base_text.clone()));
+                    let was_there = self.context.workspace.stat(&path).await.is_ok_and(|stat| stat.is_some());
+                    match document.write(grant.clone(), base, bytes.clone()).await {
+                        // It unloaded just then, and took nothing.
+                        Err(DocError::Closed) => document.ended().await,
+                        outcome => break (outcome?, !was_there),
+                    }
+                }
             }
-            (Content { bytes, version }, is_new)
         };
         self.context.versions.note_read(grant.session(), &path, content.version);
         Ok((content, is_new))
@@ -272,13 +360,16 @@ impl Hub {
     /// # Errors
     /// [`DocError::NotFound`] when there is none.
     pub async fn delete(&self, path: &RelPath, _grant: &WriteGrant) -> Result<(), DocError> {
-        let path = self.resolve(path).await?;
-        let slot = self.slot(&path);
-        let mut held = slot.lock().await;
-        if let Some(document) = self.known(&mut held, &path).await? {
-            document.deleted().await;
-            *held = None;
-        }
+        let place = self.place(path).await?;
+        let path = place.path.clone();
+        let _place = match self.known(place).await? {
+            Known::Plain(place) => place,
+            Known::Document(mut place, document) => {
+                document.deleted().await;
+                place.held.take();
+                place
+            }
+        };
         match self.context.workspace.stat(&path).await {
             Ok(Some(_)) => self
                 .context
@@ -292,28 +383,25 @@ impl Hub {
     }
 }
 
-/// What a write to a file that is no document puts there: merged where the caller started from another text.
-fn merge_plain(
-    present: Option<&Content>,
-    base: Option<Version>,
-    base_text: Option<&str>,
-    bytes: Bytes,
-) -> Result<Bytes, DocError> {
-    let (Some(present), Some(base)) = (present, base) else { return Ok(bytes) };
-    if present.version == base || present.version == Version::of(&bytes) {
-        return Ok(bytes);
-    }
-    let unknown = || DocError::VersionUnknown { present: present.version };
-    let base_text = base_text.ok_or_else(unknown)?;
-    let (now, _) = decode(&present.bytes).map_err(|_| unknown())?;
-    let (new, format) = decode(&bytes).map_err(|_| unknown())?;
-    let merged = apply(&now, &rebase(base_text, &now, &new));
-    Ok(format.follow(&new, &merged).encode(&merged).into())
+/// What is at a place.
+enum Known {
+    Document(Place, Document),
+    /// A file that is no document, or nothing.
+    Plain(Place),
+}
+
+/// What the watcher saw.
+#[derive(Debug)]
+enum Change {
+    /// Something at the path; `true`: a writer closed it, or it came or went by a rename.
+    Touched(RelPath, bool),
+    /// From, to.
+    Renamed(RelPath, RelPath),
 }
 
 /// Watches the workspace. Without a watch (too many folders) documents find changes when they are read or written.
-fn watch(workspace: &Workspace, sender: mpsc::Sender<(RelPath, bool)>) -> Option<RecommendedWatcher> {
-    use notify::event::{AccessKind, AccessMode, ModifyKind};
+fn watch(workspace: &Workspace, sender: mpsc::Sender<Change>) -> Option<RecommendedWatcher> {
+    use notify::event::{AccessKind, AccessMode, ModifyKind, RenameMode};
     let root = workspace.folder().to_owned();
     let folder = root.clone();
     let handler = move |event: notify::Result<notify::Event>| {
@@ -325,11 +413,20 @@ fn watch(workspace: &Workspace, sender: mpsc::Sender<(RelPath, bool)>) -> Option
             EventKind::Access(_) => return,
             _ => false,
         };
-        for path in event.paths {
-            let Ok(relative) = path.strip_prefix(&root) else { continue };
-            let Some(path) = relative.to_str().and_then(|text| text.parse().ok()) else { continue };
+        let relative = |path: &std::path::PathBuf| -> Option<RelPath> {
+            path.strip_prefix(&root).ok()?.to_str()?.parse().ok()
+        };
+        if let (EventKind::Modify(ModifyKind::Name(RenameMode::Both)), [from, to]) =
+            (event.kind, event.paths.as_slice())
+            && let (Some(from), Some(to)) = (relative(from), relative(to))
+        {
+            // Each of the two paths had an event of its own before this one.
+            let _ = sender.try_send(Change::Renamed(from, to));
+            return;
+        }
+        for path in event.paths.iter().filter_map(relative) {
             // A full queue is made up for by the look before each write-back and read.
-            let _ = sender.try_send((path, is_closed));
+            let _ = sender.try_send(Change::Touched(path, is_closed));
         }
     };
     let started = notify::recommended_watcher(handler)

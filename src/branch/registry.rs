@@ -203,10 +203,18 @@ impl Branches {
     /// # Errors
     /// [`BranchError::Failed`] when its files are missing: it is not served half.
     pub async fn hub(&self, id: &BranchId) -> Result<Arc<Hub>, BranchError> {
-        let cell = Arc::clone(self.inner.open.lock().entry(id.clone()).or_default());
-        if let Some(hub) = cell.get() {
-            return Ok(Arc::clone(hub));
+        if let Some(hub) = self.inner.open.lock().get(id).and_then(|cell| cell.get().cloned()) {
+            return Ok(hub);
         }
+        // In a task of its own: a caller that goes away must not leave a branch half opened, with documents at work
+        // that the next opening knows nothing of.
+        let (this, id) = (self.clone(), id.clone());
+        let opening = self.inner.tasks.spawn(async move { this.open_hub(&id).await });
+        opening.await.unwrap_or(Err(BranchError::NotReady))
+    }
+
+    async fn open_hub(&self, id: &BranchId) -> Result<Arc<Hub>, BranchError> {
+        let cell = Arc::clone(self.inner.open.lock().entry(id.clone()).or_default());
         let opened = cell
             .get_or_try_init(|| async {
                 self.ready(id).await?;
@@ -221,7 +229,13 @@ impl Branches {
             .await
             .cloned();
         if opened.is_err() {
-            self.inner.open.lock().remove(id);
+            let mut open = self.inner.open.lock();
+            // Only where nobody else waits for this cell: they may open the branch in it.
+            if open.get(id).is_some_and(|of| Arc::ptr_eq(of, &cell) && of.get().is_none())
+                && Arc::strong_count(&cell) == 2
+            {
+                open.remove(id);
+            }
         }
         opened
     }

@@ -126,6 +126,18 @@ impl Awareness {
         }
     }
 
+    /// The connection that shows itself under a client id now.
+    #[must_use]
+    pub fn connection_of(&self, client: u64) -> Option<u64> {
+        self.entries.get(&client).filter(|entry| entry.left_ms.is_none()).map(|entry| entry.connection)
+    }
+
+    /// The client ids under which a connection shows itself now.
+    pub fn ids_of(&self, connection: u64) -> impl Iterator<Item = u64> {
+        let shown = move |entry: &Entry| entry.connection == connection && entry.left_ms.is_none();
+        self.entries.iter().filter(move |(_, entry)| shown(entry)).map(|(client, _)| *client)
+    }
+
     /// Everyone's state, if anyone is present.
     #[must_use]
     pub fn encode_all(&self) -> Option<Bytes> {

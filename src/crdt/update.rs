@@ -46,6 +46,18 @@ impl UpdateInfo {
         self.ranges.iter().any(|range| range.end > known(range.client))
     }
 
+    /// Whether clocks are missing before some that it holds. Such an update never reaches yrs, which would take what
+    /// comes after the gap and note a hole.
+    pub fn has_gap(&self, known: impl Fn(u64) -> u32) -> bool {
+        // Ranges of one client stand together, ascending.
+        let mut last = (u64::MAX, 0);
+        self.ranges.iter().any(|range| {
+            let reached = if last.0 == range.client { last.1 } else { known(range.client) };
+            last = (range.client, reached.max(range.end));
+            range.start > reached
+        })
+    }
+
     /// Whether a part of it would have to wait in a document that knows these clocks: a gap before it, or a
     /// reference or deletion of what neither has.
     pub fn missing(&self, known: impl Fn(u64) -> u32) -> bool {
@@ -128,7 +140,7 @@ pub fn inspect(bytes: &[u8]) -> Result<UpdateInfo, LibError> {
 }
 
 /// One block: its length in clocks, and whether it only marks a gap.
-fn block(reader: &mut Reader<'_>, info: &mut UpdateInfo) -> Result<(u32, bool), LibError> {
+pub(super) fn block(reader: &mut Reader<'_>, info: &mut UpdateInfo) -> Result<(u32, bool), LibError> {
     let flags = reader.byte()?;
     if flags == 0 || flags == 10 {
         return Ok((reader.clock()?, flags == 10));

@@ -180,6 +180,7 @@ impl From<DocError> for ApiError {
         let detail = error.to_string();
         match error {
             DocError::NotFound(_) => Self::not_found(detail),
+            DocError::Exists(_) => Self::new(StatusCode::CONFLICT, "exists", detail),
             DocError::Path(_) => Self::new(StatusCode::BAD_REQUEST, "path_refused", detail),
             DocError::NotText { .. } => Self::new(StatusCode::UNSUPPORTED_MEDIA_TYPE, "not_text", detail),
             DocError::NotAFile(_) => Self::new(StatusCode::CONFLICT, "not_a_file", detail),
@@ -188,6 +189,7 @@ impl From<DocError> for ApiError {
                 etag: Some(format!("\"{present}\"")),
                 ..Self::new(StatusCode::PRECONDITION_FAILED, "version_unknown", detail)
             },
+            DocError::Failed => Self::unavailable(detail),
             DocError::Closed => Self::unavailable("the document closed meanwhile; try again"),
             DocError::Disk(_) | DocError::Log(_) => {
                 tracing::error!(error = %detail, "a request failed in a document");

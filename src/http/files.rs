@@ -46,7 +46,7 @@ pub(super) struct Tree {
     entries: Vec<EntryView>,
 }
 
-fn rel_path(text: &str) -> Result<RelPath, ApiError> {
+pub(super) fn rel_path(text: &str) -> Result<RelPath, ApiError> {
     text.parse().map_err(|error: crate::workspace::PathError| {
         ApiError::new(StatusCode::BAD_REQUEST, "path_refused", error.to_string())
     })

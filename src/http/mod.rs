@@ -8,10 +8,12 @@ mod error;
 mod files;
 mod logging;
 mod metrics;
+mod moves;
 mod openapi;
 mod sessions;
 mod socket;
 mod state;
+mod to_the_end;
 
 pub use auth::token_hash;
 pub use client::Peer;
@@ -36,6 +38,7 @@ pub fn router(state: AppState) -> Router {
         .merge(branches::routes())
         .merge(sessions::routes())
         .merge(files::routes())
+        .merge(moves::routes())
         .merge(socket::routes())
         .routes(routes!(healthz))
         .routes(routes!(readyz))
@@ -45,6 +48,7 @@ pub fn router(state: AppState) -> Router {
         .merge(openapi::routes(&description))
         .route("/", get(async || Html(include_str!("index.html"))))
         .fallback(async || ApiError::not_found("there is no such route"))
+        .layer(from_fn_with_state(state.clone(), to_the_end::to_the_end))
         .layer(CatchPanicLayer::custom(error::panicked))
         .layer(map_response(error::as_problem))
         .layer(cors::layer(&state.site.allowed_origins))

@@ -134,6 +134,7 @@ struct Row {
     synced_hash: Option<Vec<u8>>,
     outside: String,
     intent: Option<String>,
+    moving_to: Option<String>,
 }
 
 impl TryFrom<Row> for DocumentRow {
@@ -210,6 +211,14 @@ impl Store {
         let row: Option<Row> = on_db!(self, pool => sqlx::query_as(sql)
             .bind(branch.as_str()).bind(path.to_owned()).fetch_optional(pool).await)?;
         row.map(TryInto::try_into).transpose()
+    }
+
+    /// Where the live document is that was seeded under the client id `generation`.
+    pub async fn path_of(&self, branch: &BranchId, generation: u64) -> Result<Option<String>, StoreError> {
+        let sql = "select path from document where branch_id = $1 and is_live and generation = $2";
+        let Ok(generation) = i64::try_from(generation) else { return Ok(None) };
+        Ok(on_db!(self, pool => sqlx::query_scalar(sql)
+            .bind(branch.as_str()).bind(generation).fetch_optional(pool).await)?)
     }
 
     /// Live documents whose log is ahead of their file, or whose write-back was interrupted.
@@ -333,16 +342,65 @@ impl Store {
         write.commit().await
     }
 
-    /// Moves a document to another path.
+    /// Live documents at `path` or in the folder `path`.
+    pub async fn documents_beneath(
+        &self,
+        branch: &BranchId,
+        path: &str,
+    ) -> Result<Vec<DocumentRow>, StoreError> {
+        // `0` follows `/`: the range holds all that begins with `path/`, in both databases' byte order.
+        let sql = "select * from document where branch_id = $1 and is_live
+            and (path = $2 or (path >= $3 and path < $4)) order by path";
+        let rows: Vec<Row> = on_db!(self, pool => sqlx::query_as(sql)
+            .bind(branch.as_str())
+            .bind(path.to_owned())
+            .bind(format!("{path}/"))
+            .bind(format!("{path}0"))
+            .fetch_all(pool).await)?;
+        rows.into_iter().map(TryInto::try_into).collect()
+    }
+
+    /// Notes where documents are about to move, all or none.
+    pub async fn plan_moves(&self, moves: &[(DocumentId, String)]) -> Result<(), StoreError> {
+        self.set_moves("update document set moving_to = $1 where id = $2", moves).await
+    }
+
+    /// Forgets planned moves.
+    pub async fn drop_moves(&self, moves: &[(DocumentId, String)]) -> Result<(), StoreError> {
+        self.set_moves("update document set moving_to = null where moving_to = $1 and id = $2", moves).await
+    }
+
+    /// Documents are at their new paths, all or none.
     ///
     /// # Errors
-    /// [`StoreError::Conflict`] when that has a live one.
-    pub async fn rename_document(&self, id: &DocumentId, path: &str) -> Result<(), StoreError> {
-        let sql = "update document set path = $1 where id = $2";
+    /// [`StoreError::Conflict`] when one of these has a live document.
+    pub async fn finish_moves(&self, moves: &[(DocumentId, String)]) -> Result<(), StoreError> {
+        self.set_moves("update document set path = $1, moving_to = null where id = $2", moves).await
+    }
+
+    async fn set_moves(&self, sql: &'static str, moves: &[(DocumentId, String)]) -> Result<(), StoreError> {
+        if moves.is_empty() {
+            return Ok(());
+        }
         let mut write = self.begin().await?;
-        on_write!(write, connection => sqlx::query(sql)
-            .bind(path.to_owned()).bind(id.as_str()).execute(connection).await.map(|_| ()))?;
+        for (id, path) in moves {
+            on_write!(write, connection => sqlx::query(sql)
+                .bind(path.clone()).bind(id.as_str()).execute(connection).await.map(|_| ()))?;
+        }
         write.commit().await
+    }
+
+    /// Live documents whose move was planned and not recorded, and where they were to go.
+    pub async fn planned_moves(&self, branch: &BranchId) -> Result<Vec<(DocumentRow, String)>, StoreError> {
+        let sql = "select * from document where branch_id = $1 and is_live and moving_to is not null";
+        let rows: Vec<Row> =
+            on_db!(self, pool => sqlx::query_as(sql).bind(branch.as_str()).fetch_all(pool).await)?;
+        rows.into_iter()
+            .map(|mut row| {
+                let to = row.moving_to.take().unwrap_or_default();
+                Ok((row.try_into()?, to))
+            })
+            .collect()
     }
 }
 

@@ -32,6 +32,23 @@ impl RelPath {
         self.0.rsplit_once('/').map(|(folder, _)| Self(folder.into()))
     }
 
+    /// Whether it lies in the folder `folder`, however deep.
+    #[must_use]
+    pub fn is_beneath(&self, folder: &Self) -> bool {
+        self.0.strip_prefix(&*folder.0).is_some_and(|rest| rest.starts_with('/'))
+    }
+
+    /// Where it is once `from`, it or a folder above it, has become `to`. `None` if it is not in `from`, or the new
+    /// path would be too long.
+    #[must_use]
+    pub fn moved(&self, from: &Self, to: &Self) -> Option<Self> {
+        if self == from {
+            return Some(to.clone());
+        }
+        let rest = self.0.strip_prefix(&*from.0)?.strip_prefix('/')?;
+        format!("{to}/{rest}").parse().ok()
+    }
+
     /// The last part.
     #[must_use]
     pub fn file_name(&self) -> &str {

@@ -55,6 +55,7 @@ impl Workspace {
             rustix::fs::fchmod(&file, Mode::from_raw_mode(mode)).map_err(FsError::io(what()))?;
             (&file).write_all(bytes).map_err(FsError::std(what()))?;
             file.sync_all().map_err(FsError::std(what()))?;
+            sync(&self.temp, "temporary files")?;
             Ok(rustix::fs::fstat(&file).map_err(FsError::io(what()))?.st_ino)
         };
         let filled = fill();
@@ -103,6 +104,29 @@ impl Workspace {
             }
         }
         Err(FsError::io(format!("put {path} in place"))(Errno::AGAIN))
+    }
+
+    /// Renames a file, folder or symlink, and makes that durable; parent folders are made. Never onto something.
+    ///
+    /// # Errors
+    /// [`FsError::Io`] with `AlreadyExists` or `NotFound`.
+    pub async fn rename(&self, from: &RelPath, to: &RelPath) -> Result<(), FsError> {
+        let (this, from, to) = (self.clone(), from.clone(), to.clone());
+        off_runtime(move || {
+            let (old_folder, old_name) = this.parent_of(&from, false)?;
+            let (new_folder, new_name) = this.parent_of(&to, true)?;
+            rustix::fs::renameat_with(
+                &old_folder,
+                old_name.as_str(),
+                &new_folder,
+                new_name.as_str(),
+                RenameFlags::NOREPLACE,
+            )
+            .map_err(FsError::io(format!("rename {from} to {to}")))?;
+            sync(&new_folder, to.as_str())?;
+            sync(&old_folder, from.as_str())
+        })
+        .await
     }
 
     /// Writes a file that is no document: atomic, mode and owner kept, parent folders made. `true`: it is new.

@@ -163,6 +163,17 @@ impl Workspace {
         off_runtime(move || this.stat_now(&path)).await
     }
 
+    /// What is at a path; a symlink as its last part is not followed.
+    pub async fn stat_itself(&self, path: &RelPath) -> Result<Option<Stat>, FsError> {
+        let (this, path) = (self.clone(), path.clone());
+        off_runtime(move || {
+            let Some(file) = this.open_at(&path, OFlags::PATH | OFlags::NOFOLLOW)? else { return Ok(None) };
+            let stat = rustix::fs::fstat(&file).map_err(FsError::io(format!("stat {path}")))?;
+            Ok(Some(Stat::from(&stat)))
+        })
+        .await
+    }
+
     /// A regular file's content; `None` when nothing is there.
     ///
     /// # Errors

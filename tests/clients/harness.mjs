@@ -83,8 +83,9 @@ export async function session(b, id, permission = 'write') {
   assert.equal(answer.status, 200, await answer.clone().text())
   return answer.json()
 }
-export function yClient(s, file) {
-  const doc = new Y.Doc()
+export const yClient = (s, file) => yAgain({ doc: new Y.Doc() }, s, file)
+/** The document of a client that left, on a new connection. */
+export function yAgain({ doc }, s, file) {
   const provider = new WebsocketProvider(s.docs_url, file, doc, {
     params: { token: s.token }, WebSocketPolyfill: WebSocket, disableBc: true
   })

@@ -55,7 +55,21 @@ macro_rules! scenarios {
 }
 
 scenarios!(
-    everyone, faults, durable, readers, files, random, problems, openapi, observed, stops, bounded, tls,
+    everyone,
+    faults,
+    durable,
+    readers,
+    files,
+    random,
+    moves,
+    h9,
+    move_faults,
+    problems,
+    openapi,
+    observed,
+    stops,
+    bounded,
+    tls,
     refusals
 );
 

@@ -3,8 +3,8 @@
 use super::disk::{Disk, JobDone, Waiter};
 use super::log::Log;
 use super::open::OpenContext;
-use super::sync::{Connection, code};
-use super::{Command, ConnectionId, DocError};
+use super::sync::{Connection, HeldUpdate, code};
+use super::{Command, ConnectionId, DocError, Held};
 use crate::base::{DocumentId, DraftId};
 use crate::crdt::{Awareness, SharedText};
 use crate::store::Draft;
@@ -15,7 +15,7 @@ use std::future::Future;
 use std::pin::Pin;
 use std::sync::Arc;
 use std::time::Duration;
-use tokio::sync::mpsc;
+use tokio::sync::{mpsc, oneshot};
 use tokio::time::Instant;
 use tracing::{info, warn};
 
@@ -50,6 +50,8 @@ pub(super) struct Actor {
     pub(super) disk: Disk,
     /// Connections that wait for a position to be durable.
     pub(super) unanswered: VecDeque<(i64, ConnectionId)>,
+    /// Updates that wait for what they build on.
+    pub(super) held: Vec<HeldUpdate>,
     /// Callers that wait for a position to be on disk.
     pub(super) waiters: Vec<Waiter>,
     pub(super) job: Option<Job>,
@@ -83,6 +85,7 @@ impl Actor {
             log,
             disk,
             unanswered: VecDeque::new(),
+            held: Vec::new(),
             waiters: Vec::new(),
             job: None,
             needs_normalising: false,
@@ -122,10 +125,18 @@ impl Actor {
                         break End::Idle;
                     }
                     for command in batch {
-                        self.on_command(command).await;
+                        match self.end {
+                            None => self.on_command(command).await,
+                            // It failed on a command before this one.
+                            Some(_) => command.refuse(),
+                        }
                     }
                 }
-                () = tokio::time::sleep_until(wake) => self.on_timer().await,
+                () = tokio::time::sleep_until(wake) => {}
+            }
+            // Looked at after whatever came: a queue that never empties must not keep the text from its file.
+            if self.end.is_none() && self.wake_at() <= Instant::now() {
+                self.on_timer().await;
             }
             if self.end.is_none() {
                 self.log.send(self.context.clock.now_ms()).await;
@@ -156,7 +167,11 @@ impl Actor {
                 let _ = reply.send(Ok(()));
             }
             Command::Incoming(id, message) => self.on_incoming(id, message).await,
-            Command::Leave(id) => self.on_leave(id),
+            Command::Leave(id) => {
+                self.on_leave(id);
+                // What only it could bring may be taken from others now.
+                self.retry_held().await;
+            }
             Command::Drained(id) => {
                 self.send_diff(id);
             }
@@ -169,10 +184,29 @@ impl Actor {
                 }
             },
             Command::FileEvent { is_closed } => self.disk.suspect(is_closed),
+            Command::Hold(reply) => self.hold(reply).await,
             Command::Deleted(reply) => {
                 self.close_for_good("deleted", code::DELETED, "the file was deleted").await;
                 let _ = reply.send(());
             }
+        }
+    }
+
+    async fn hold(&mut self, reply: oneshot::Sender<Result<Held, DocError>>) {
+        if let Some(job) = self.job.take() {
+            let done = job.await;
+            self.on_job(done).await;
+        }
+        if self.end.is_some() {
+            let _ = reply.send(Err(DocError::Failed));
+            return;
+        }
+        let (go_on, told) = oneshot::channel();
+        if reply.send(Ok(Held { go_on })).is_ok()
+            && let Ok(path) = told.await
+        {
+            self.path = path;
+            self.disk.moved();
         }
     }
 
@@ -188,8 +222,9 @@ impl Actor {
         let is_idle = self.connections.is_empty()
             && self.job.is_none()
             && self.waiters.is_empty()
+            && self.commands.is_empty()
             && self.disk.is_quiet()
-            && self.log.committed() == self.disk.position
+            && self.is_on_disk()
             && now >= self.idle_since + UNLOAD_AFTER;
         if is_idle {
             self.end = Some(End::Idle);
@@ -251,7 +286,13 @@ impl Actor {
     async fn finish(mut self, end: End) {
         // From here commands fail with `Closed`, and their senders ask the branch anew.
         self.commands.close();
-        if end != End::Gone {
+        if end == End::Gone {
+            // Whoever opens it next must find the file and the log at rest: a write under way would go on without us.
+            if let Some(job) = self.job.take() {
+                job.await;
+            }
+            self.log.rest().await;
+        } else {
             if self.log.commit(None, self.context.clock.now_ms()).await.is_ok() {
                 self.answer_committed();
                 self.flush_before_end().await;
@@ -260,11 +301,9 @@ impl Actor {
                 connection.close(code::STOPPING, "perch is stopping; come back");
             }
         }
-        // Commands that arrived before the close: connections among them must hear that they are to come back.
+        // Commands that arrived before the close: whoever waits for an answer must hear that they are to come back.
         while let Ok(command) = self.commands.try_recv() {
-            if let Command::Join(_, reply) = command {
-                let _ = reply.send(Err(DocError::Closed));
-            }
+            command.refuse();
         }
     }
 }

@@ -4,6 +4,7 @@ use super::actor::Actor;
 use super::sync::code;
 use super::write_back::Wrote;
 use super::{Author, Content, DocError, WriteBase, decode_row};
+use crate::base::heavy;
 use crate::branch::members::WriteGrant;
 use crate::branch::versions::Version;
 use crate::crdt::{Applied, FileFormat, SharedText, decode, diff, normalise, rebase};
@@ -25,7 +26,8 @@ const QUIET: Duration = Duration::from_millis(100);
 /// An outside change is taken in at the latest after this long.
 const QUIET_AT_LATEST: Duration = Duration::from_secs(2);
 /// A path must be absent this long to count as deleted: editors and git replace files by unlink and create (H9).
-const ABSENT_SETTLE: Duration = Duration::from_millis(500);
+/// Longer than a rename from outside takes to be followed (`branch::moves`).
+const ABSENT_SETTLE: Duration = Duration::from_millis(1_000);
 /// Between tries at a disk that refuses, doubling.
 const RETRY: (Duration, Duration) = (Duration::from_millis(500), Duration::from_secs(15));
 /// Replaced files that somebody still has open, watched for late writes; past it the oldest is looked at once more
@@ -55,8 +57,12 @@ pub(super) enum JobDone {
 pub(super) enum WriteError {
     /// The file is not what the disk peer holds; look at it first.
     Differs(Seen),
+    /// Nothing was put in place.
     Fs(FsError),
-    Log(String),
+    /// The staged file still lies under this name with its intent noted; the file is as it was.
+    NotInstalled(String, FsError),
+    /// Whether the file was replaced is not known here; the intent tells after a reload.
+    Unsure(String),
 }
 
 /// Someone who waits for the barrier.
@@ -94,6 +100,28 @@ struct Aside {
     since: Instant,
 }
 
+/// What a file has besides its text.
+#[derive(Debug, Default)]
+pub(super) struct Shape {
+    format: FileFormat,
+    /// The file's text, kept only where line ends are mixed: they are remembered line by line.
+    mixed_text: Option<Arc<str>>,
+}
+
+impl Shape {
+    pub(super) fn new(format: FileFormat, text: &str) -> Self {
+        Self { mixed_text: format.is_mixed().then(|| text.into()), format }
+    }
+
+    /// The format for a text that came of the one this shape was made for.
+    pub(super) fn format_for(&self, text: &str) -> FileFormat {
+        match &self.mixed_text {
+            Some(old) => self.format.follow(old, text),
+            None => self.format.clone(),
+        }
+    }
+}
+
 /// What perch knows of the file: the disk peer's coordinates and when to look next.
 #[derive(Debug)]
 pub(super) struct Disk {
@@ -103,9 +131,10 @@ pub(super) struct Disk {
     pub(super) outside: Vec<i64>,
     /// The file's version; `None` while it does not exist.
     pub(super) version: Option<Version>,
-    pub(super) format: FileFormat,
-    /// The file's text, kept only where line ends are mixed: they are remembered line by line.
-    pub(super) mixed_text: Option<Arc<str>>,
+    pub(super) shape: Shape,
+    /// The file is to be written for its shape's sake, whatever its text: it was written with other line ends, or
+    /// made empty.
+    pub(super) wanted: Option<Arc<Shape>>,
     dirty_since: Option<Instant>,
     last_edit: Instant,
     write_now: bool,
@@ -117,19 +146,14 @@ pub(super) struct Disk {
 }
 
 impl Disk {
-    pub(super) fn new(
-        position: i64,
-        outside: Vec<i64>,
-        version: Option<Version>,
-        format: FileFormat,
-    ) -> Self {
+    pub(super) fn new(position: i64, outside: Vec<i64>, version: Option<Version>) -> Self {
         let now = Instant::now();
         Self {
             position,
             outside,
             version,
-            format,
-            mixed_text: None,
+            shape: Shape::default(),
+            wanted: None,
             dirty_since: None,
             last_edit: now,
             write_now: false,
@@ -139,11 +163,6 @@ impl Disk {
             look_at_asides: now,
             jobs: 0,
         }
-    }
-
-    pub(super) fn set_format(&mut self, format: FileFormat, text: &str) {
-        self.mixed_text = format.is_mixed().then(|| text.into());
-        self.format = format;
     }
 
     pub(super) fn record(&self) -> DiskRecord {
@@ -177,8 +196,17 @@ impl Disk {
         suspicion.look_at = if is_closed { now } else { now + QUIET };
     }
 
+    /// The path is another now: what was suspected of the old one says nothing.
+    pub(super) fn moved(&mut self) {
+        self.suspicion = None;
+        self.suspect(true);
+    }
+
     pub(super) fn is_quiet(&self) -> bool {
-        self.dirty_since.is_none() && self.suspicion.is_none() && self.asides.is_empty()
+        self.dirty_since.is_none()
+            && self.wanted.is_none()
+            && self.suspicion.is_none()
+            && self.asides.is_empty()
     }
 
     /// When there is something to do.
@@ -223,8 +251,10 @@ pub(super) async fn look(
 ) -> Result<Seen, FsError> {
     match workspace.read(path, max_bytes).await {
         Ok(None) => Ok(if known.is_none() { Seen::Same } else { Seen::Absent }),
-        Ok(Some(file)) if known == Some(Version::of(&file.bytes)) => Ok(Seen::Same),
-        Ok(Some(file)) => Ok(Seen::Bytes(file.bytes)),
+        Ok(Some(file)) => {
+            let version = heavy(file.bytes.len(), || Version::of(&file.bytes));
+            Ok(if known == Some(version) { Seen::Same } else { Seen::Bytes(file.bytes) })
+        }
         Err(FsError::TooLarge { len_bytes, .. }) => Ok(Seen::TooLarge(len_bytes)),
         Err(FsError::WrongKind { .. }) => Ok(Seen::NotAFile),
         Err(error) => Err(error),
@@ -257,7 +287,7 @@ impl Actor {
             self.start_look();
         } else if write_due {
             self.disk.write_now = false;
-            if self.log.position() == self.disk.position && !self.needs_normalising {
+            if self.is_on_disk() && !self.needs_normalising {
                 self.start_look();
             } else {
                 self.start_write_back().await;
@@ -286,8 +316,29 @@ impl Actor {
             JobDone::Checked(Err(error)) | JobDone::Wrote(Err(WriteError::Fs(error))) => {
                 self.disk_failed(&error.to_string());
             }
-            JobDone::Wrote(Err(WriteError::Log(error))) => self.disk_failed(&error),
+            JobDone::Wrote(Err(WriteError::NotInstalled(temp, error))) => {
+                self.disk_failed(&error.to_string());
+                // First the intent: a staged file that is gone while its intent stands counts as put in place.
+                let forgotten = self.log.commit(Some(self.disk.record()), self.context.clock.now_ms()).await;
+                self.answer_committed();
+                match forgotten {
+                    Ok(()) => self.remove_temp(&temp).await,
+                    Err(error) => self.fail(&error.to_string()),
+                }
+            }
+            JobDone::Wrote(Err(WriteError::Unsure(error))) => self.fail(&error),
         }
+    }
+
+    pub(super) async fn remove_temp(&mut self, name: &str) {
+        if let Err(error) = self.context.workspace.remove_temp(name).await {
+            debug!(document.id = %self.id, %error, "could not remove a temporary file");
+        }
+    }
+
+    /// Whether the file holds all that was applied, in the shape it is to have.
+    pub(super) fn is_on_disk(&self) -> bool {
+        self.log.position() == self.disk.position && self.disk.wanted.is_none()
     }
 
     fn disk_failed(&mut self, error: &str) {
@@ -383,36 +434,36 @@ impl Actor {
     /// Takes in what somebody outside wrote: edits on the disk peer, merged into the live document by the CRDT,
     /// durable together with the new disk record before anyone sees them (H4, H7). `after`: where the disk peer
     /// stands once this is in, if a write-back has moved it meanwhile.
-    pub(super) async fn ingest(&mut self, bytes: &[u8], after: Option<&Wrote>) -> Result<(), DocError> {
-        let (text, format) = decode(bytes)
+    pub(super) async fn ingest(&mut self, bytes: &[u8], after: Option<&mut Wrote>) -> Result<(), DocError> {
+        let (text, format) = heavy(bytes.len(), || decode(bytes))
             .map_err(|error| DocError::NotText { path: self.path.clone(), offset: error.offset })?;
         let now_ms = self.context.clock.now_ms();
         let was_live = after.is_none() && self.is_live_on_disk();
         let updates = if was_live {
-            let edits = diff(&self.live.text(), &text);
-            self.live.edit(&edits).map_err(|error| DocError::Log(error.to_string()))?
+            heavy(bytes.len(), || self.live.edit(&diff(&self.live.text(), &text)))
+                .map_err(|error| DocError::Log(error.to_string()))?
         } else {
             self.log.commit(None, now_ms).await?;
             self.answer_committed();
             let mut peer = self.load_disk_peer().await?;
-            let edits = diff(&peer.text(), &text);
-            let updates = peer.edit(&edits).map_err(|error| DocError::Log(error.to_string()))?;
-            for (update, _) in &updates {
-                self.live.apply(update).map_err(|error| DocError::Log(error.to_string()))?;
-            }
-            updates
+            let merge = || {
+                let updates = peer.edit(&diff(&peer.text(), &text))?;
+                for (update, _) in &updates {
+                    self.live.apply(update)?;
+                }
+                Ok(updates)
+            };
+            heavy(bytes.len(), merge)
+                .map_err(|error: crate::crdt::ApplyError| DocError::Log(error.to_string()))?
         };
         metrics::counter!("perch_outside_merges_total").increment(1);
         debug!(document.id = %self.id, updates = updates.len(), "took in an outside change of `{}`", self.path);
         let positions = self.push_all(&updates, &Author::Outside);
         if let Some(wrote) = after {
-            self.disk.position = wrote.position;
-            self.disk.outside.clear();
-            self.disk.version = Some(wrote.version);
-            self.disk.set_format(wrote.format.clone(), &wrote.text);
+            self.on_disk_as(wrote);
         } else {
             self.disk.version = Some(Version::of(bytes));
-            self.disk.set_format(format, &text);
+            self.disk.shape = Shape::new(format, &text);
             if was_live {
                 self.disk.position = self.log.position();
                 self.disk.outside.clear();
@@ -460,7 +511,8 @@ impl Actor {
                 }
             }
         }
-        SharedText::load(updates).map_err(|error| DocError::Log(error.to_string()))
+        heavy(updates.iter().map(|update| update.len()).sum(), || SharedText::load(updates))
+            .map_err(|error| DocError::Log(error.to_string()))
     }
 
     /// Edits of the server's own on the present text: durable first, then seen.
@@ -511,49 +563,48 @@ impl Actor {
         self.normalise().await?;
         let present = self.live.text();
         let edits = match base {
-            WriteBase::Present => diff(&present, &text),
+            WriteBase::Present => heavy(text.len(), || diff(&present, &text)),
             WriteBase::Version(version, base) => {
                 let content = self.content();
                 match base {
-                    _ if content.version == version => diff(&present, &text),
-                    Some(base) => rebase(&base, &present, &text),
+                    _ if content.version == version => heavy(text.len(), || diff(&present, &text)),
+                    Some(base) => heavy(text.len(), || rebase(&base, &present, &text)),
                     None => return Err(DocError::VersionUnknown { present: content.version }),
                 }
             }
         };
         let is_new = self.disk.version.is_none();
         self.server_edit(&edits, &Author::Session(grant.session().clone())).await?;
-        if format != self.disk.format && (is_new || !text.is_empty()) {
-            // Line ends and the byte order mark are part of what was written, though not of the text.
-            self.disk.set_format(format, &text);
-            self.disk.touched();
-            self.disk.position = self.disk.position.min(self.log.position() - 1);
-        }
-        if is_new {
-            self.disk.touched();
+        // Line ends and the byte order mark are part of what was written, though not of the text.
+        if is_new || (!text.is_empty() && format != self.format_for(&text)) {
+            self.disk.wanted = Some(Arc::new(Shape::new(format, &text)));
+            self.touched();
         }
         Ok(())
     }
 
     /// What the file holds, or will once what is applied now is on disk.
     pub(super) fn content(&self) -> Content {
-        let text = self.live.text();
-        let bytes: Bytes = self.format_for(&text).encode(&text).into();
-        let version = Version::of(&bytes);
-        self.context.versions.remember(version, &text);
-        Content { bytes, version }
+        heavy(self.live.len_utf16() as usize, || {
+            let text = self.live.text();
+            let bytes: Bytes = self.format_for(&text).encode(&text).into();
+            let version = Version::of(&bytes);
+            self.context.versions.remember(version, &text);
+            Content { bytes, version }
+        })
     }
 
     pub(super) fn format_for(&self, text: &str) -> FileFormat {
-        match &self.disk.mixed_text {
-            Some(old) => self.disk.format.follow(old, text),
-            None => self.disk.format.clone(),
-        }
+        self.disk.wanted.as_deref().unwrap_or(&self.disk.shape).format_for(text)
     }
 
     /// Answers the waiters whose position is on disk and for whom a look began after they asked.
     pub(super) fn settle_waiters(&mut self) {
         if self.waiters.is_empty() || self.disk.suspicion.is_some() {
+            return;
+        }
+        if self.disk.wanted.is_some() {
+            self.disk.write_now = true;
             return;
         }
         let jobs = self.disk.jobs;
@@ -598,15 +649,13 @@ impl Actor {
                 && Version::of(&file.bytes) != aside.version
                 && let Ok((text, _)) = decode(&file.bytes)
             {
-                let edits = rebase(&aside.text, &self.live.text(), &text);
+                let edits = heavy(text.len(), || rebase(&aside.text, &self.live.text(), &text));
                 if let Err(error) = self.server_edit(&edits, &Author::Outside).await {
                     self.fail(&error.to_string());
                     return;
                 }
             }
-            if let Err(error) = self.context.workspace.remove_temp(&aside.name).await {
-                debug!(%error, "could not remove a replaced file");
-            }
+            self.remove_temp(&aside.name).await;
         }
     }
 }

@@ -11,6 +11,9 @@ use tokio::sync::oneshot;
 
 /// Clocks of one client in one range of the table, at most this long apart: blame's resolution in time.
 const AUTHOR_RANGE_MS: i64 = 60_000;
+/// Rows or bytes of log after which a snapshot replaces them.
+const COMPACT_ROWS: usize = 256;
+const COMPACT_BYTES: usize = 1024 * 1024;
 
 /// Numbers updates from 1 in the order in which they were applied. A position is durable once a transaction that
 /// holds it has committed; at most one append of a document is in flight, so rows commit in order.
@@ -54,18 +57,27 @@ impl Log {
         self.committed
     }
 
-    /// Rows and bytes appended since the last snapshot.
-    pub(super) fn weight(&self) -> (usize, usize) {
-        (self.rows, self.bytes)
+    /// Says how much the log already holds, after a load.
+    pub(super) fn loaded(&mut self, rows: usize, bytes: usize) {
+        (self.rows, self.bytes) = (rows, bytes);
     }
 
-    /// Says how much the log already weighs (after a load), or that it was cut.
-    pub(super) fn set_weight(&mut self, rows: usize, bytes: usize) {
-        (self.rows, self.bytes) = (rows, bytes);
+    /// Whether so much was appended since the last snapshot that a new one is due.
+    pub(super) fn is_long(&self) -> bool {
+        self.rows >= COMPACT_ROWS || self.bytes >= COMPACT_BYTES
+    }
+
+    /// A snapshot has replaced the log, but for what came while it was written: that counts from the next time on.
+    pub(super) fn was_cut(&mut self) {
+        (self.rows, self.bytes) = (0, 0);
     }
 
     pub(super) fn authors(&self) -> &Authors {
         &self.authors
+    }
+
+    pub(super) fn authors_mut(&mut self) -> &mut Authors {
+        &mut self.authors
     }
 
     /// Takes an update that was applied; gives its position. Clocks of a client id that some session is known to
@@ -123,6 +135,13 @@ impl Log {
         Ok(position)
     }
 
+    /// Waits for the append in flight, whatever becomes of it.
+    pub(super) async fn rest(&mut self) {
+        if self.in_flight.is_some() {
+            let _ = self.landed().await;
+        }
+    }
+
     /// Makes all that was pushed durable, and `disk` in the same transaction as the last of it.
     pub(super) async fn commit(&mut self, disk: Option<DiskRecord>, now_ms: i64) -> Result<(), DocError> {
         if self.in_flight.is_some() {
@@ -167,6 +186,15 @@ impl Authors {
     /// Whose a client id is, from the first clocks it brought.
     pub(super) fn owner(&self, client: u64) -> Option<&str> {
         self.owner.get(&client).map(String::as_str)
+    }
+
+    /// A client id is this session's from now on. Whoever relays its first clocks is taken for its owner until it shows
+    /// itself: after a crash others may bring a client's edits before it is back.
+    pub(super) fn claim(&mut self, client: u64, session: &SessionId) {
+        let owner = self.owner.entry(client).or_default();
+        if owner != session.as_str() {
+            session.as_str().clone_into(owner);
+        }
     }
 
     fn note(&mut self, range: ClockRange, author: &Author, now_ms: i64) -> AuthorRange {
@@ -248,6 +276,11 @@ mod tests {
         let mut authors = Authors::default();
         let ann = Author::Session("ann".parse().unwrap());
         let bob = Author::Session("bob".parse().unwrap());
+        // Relayed by bob before ann was back, then she showed herself.
+        authors.note(ClockRange { client: 8, start: 0, end: 1 }, &bob, 0);
+        authors.claim(8, &"ann".parse().unwrap());
+        let row = authors.note(ClockRange { client: 8, start: 1, end: 2 }, &bob, 1);
+        assert_eq!((row.session_id.as_str(), row.clock_start), ("ann", 1));
         authors.note(ClockRange { client: 7, start: 0, end: 1 }, &ann, 0);
         let row = authors.note(ClockRange { client: 7, start: 1, end: 3 }, &bob, 10);
         assert_eq!((row.session_id.as_str(), row.clock_start, row.clock_end), ("ann", 0, 3));

@@ -47,12 +47,18 @@ pub type ConnectionId = u64;
 /// What a document refuses, or why it can't serve.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 pub enum DocError {
-    /// It closed meanwhile; ask the branch for it again.
+    /// It closed before it took the command; ask the branch for it again.
     #[error("the document closed meanwhile")]
     Closed,
+    /// It failed while it worked on the command, which may have been done or not.
+    #[error("the document failed meanwhile; read the file, then try again")]
+    Failed,
     /// No such file, and the caller may not make it.
     #[error("there is no file `{0}`")]
     NotFound(RelPath),
+    /// Something is there already.
+    #[error("`{0}` is there already; give another path, or delete it first")]
+    Exists(RelPath),
     /// Not UTF-8 text.
     #[error("`{path}` is not UTF-8 text (first bad byte at {offset}); use the file API for it")]
     NotText {
@@ -164,8 +170,41 @@ pub(in crate::branch) enum Command {
     FileEvent {
         is_closed: bool,
     },
+    /// Touch neither file nor path until told to go on.
+    Hold(oneshot::Sender<Result<Held, DocError>>),
     /// The file was deleted through perch.
     Deleted(oneshot::Sender<()>),
+}
+
+/// A document that holds still; dropped, it goes on where it was.
+#[derive(Debug)]
+pub(in crate::branch) struct Held {
+    go_on: oneshot::Sender<RelPath>,
+}
+
+impl Held {
+    /// Its file is at `path` now.
+    pub(in crate::branch) fn go_on_at(self, path: RelPath) {
+        // Nobody waits when perch is stopping; the row holds the path.
+        let _ = self.go_on.send(path);
+    }
+}
+
+impl Command {
+    /// Tells whoever waits for an answer that the document closed before it took the command.
+    fn refuse(self) {
+        match self {
+            Self::Join(_, reply) => drop(reply.send(Err(DocError::Closed))),
+            Self::Hold(reply) => drop(reply.send(Err(DocError::Closed))),
+            Self::Flush(reply) | Self::Write { reply, .. } => drop(reply.send(Err(DocError::Closed))),
+            Self::Deleted(_)
+            | Self::Incoming(..)
+            | Self::Leave(_)
+            | Self::Drained(_)
+            | Self::Regrant(_)
+            | Self::FileEvent { .. } => {}
+        }
+    }
 }
 
 /// Handle to an open document, cheap to clone.
@@ -200,7 +239,7 @@ impl Document {
     ) -> Result<T, DocError> {
         let (reply, answer) = oneshot::channel();
         self.commands.send(command(reply)).await.map_err(|_| DocError::Closed)?;
-        answer.await.map_err(|_| DocError::Closed)?
+        answer.await.map_err(|_| DocError::Failed)?
     }
 
     /// Adds a connection; it hears nothing until its sync step 1.
@@ -252,6 +291,11 @@ impl Document {
 
     pub(in crate::branch) async fn file_event(&self, is_closed: bool) {
         let _ = self.commands.send(Command::FileEvent { is_closed }).await;
+    }
+
+    /// Waits for a write under way, then keeps the document still until what it gives is used or dropped.
+    pub(in crate::branch) async fn hold(&self) -> Result<Held, DocError> {
+        self.call(Command::Hold).await
     }
 
     pub(in crate::branch) async fn deleted(&self) {

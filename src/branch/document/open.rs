@@ -4,10 +4,10 @@ use super::actor::Actor;
 use super::disk::Disk;
 use super::log::{Authors, Log};
 use super::{DocError, Document, QUEUE, decode_row};
-use crate::base::{BranchId, Clock, DocumentId, Tasks};
+use crate::base::{BranchId, Clock, DocumentId, Tasks, heavy};
 use crate::branch::log_writer::LogWriter;
 use crate::branch::versions::{Version, Versions};
-use crate::crdt::{FileFormat, SharedText, decode, server_client};
+use crate::crdt::{SharedText, decode, server_client};
 use crate::store::{DiskRecord, Loaded, NewDocument, Store, StoreError};
 use crate::workspace::{FsError, RelPath, Workspace};
 use std::sync::Arc;
@@ -109,13 +109,14 @@ async fn start(context: &OpenContext, path: &RelPath, loaded: Loaded) -> Result<
         updates.extend(decode_row(&row.data).ok_or_else(damaged)?);
         position = row.position;
     }
-    let live = SharedText::load(updates).map_err(|error| DocError::Log(error.to_string()))?;
+    let live = heavy(updates.iter().map(|update| update.len()).sum(), || SharedText::load(updates))
+        .map_err(|error| DocError::Log(error.to_string()))?;
     let id = loaded.row.id.clone();
     let record = loaded.row.disk;
     let mut log = Log::new(id.clone(), context.log.clone(), position, Authors::load(&loaded.authors));
-    log.set_weight(loaded.log.len(), loaded.log.iter().map(|row| row.data.len()).sum());
+    log.loaded(loaded.log.len(), loaded.log.iter().map(|row| row.data.len()).sum());
     let version = record.synced_hash.as_deref().and_then(Version::from_slice);
-    let disk = Disk::new(record.synced_position, record.outside, version, FileFormat::default());
+    let disk = Disk::new(record.synced_position, record.outside, version);
     let (commands, receiver) = mpsc::channel(QUEUE);
     let ended = CancellationToken::new();
     let document = Document { id: id.clone(), commands, ended: ended.clone() };

@@ -6,16 +6,17 @@ use super::{Author, ConnectionId, Incoming, Join};
 use crate::base::Permission;
 use crate::branch::outbox::{Channel, Outbox, Pushed};
 use crate::branch::wire::Wire;
-use crate::crdt::{ApplyError, FIRST_SERVER_CLIENT, Identity, UpdateInfo, inspect};
+use crate::crdt::{Applied, ApplyError, FIRST_SERVER_CLIENT, Identity, UpdateInfo, inspect, without};
 use bytes::Bytes;
 use std::sync::Arc;
 use tracing::{debug, warn};
 
-/// Updates with a gap before them that a connection may have waiting for what is missing; one more closes it and
-/// all are kept as drafts.
+/// Updates of one connection that may wait for what they build on; one more closes it and all are kept as drafts.
 const MAX_HELD: usize = 64;
 /// The same in bytes.
 const MAX_HELD_BYTES: usize = 1024 * 1024;
+/// Client ids that a connection is known to type under; a page has one.
+const MAX_IDS: usize = 16;
 
 /// Updates between two renewals of the base that slow readers are diffed from.
 const CHECKPOINT_UPDATES: i64 = 256;
@@ -34,8 +35,6 @@ pub(super) mod code {
     pub(in super::super) const NOT_TEXT: u16 = 4415;
     /// Something went wrong here; come back.
     pub(in super::super) const FAILED: u16 = 4500;
-    /// Someone else's client id; come back when they have left or sent it themselves.
-    pub(in super::super) const FOREIGN_ID: u16 = 4509;
     /// perch is stopping; come back.
     pub(in super::super) const STOPPING: u16 = 1013;
 }
@@ -49,7 +48,15 @@ pub(super) struct Connection {
     wire: Wire,
     /// Clocks the client certainly has; `None` before its sync step 1.
     base: Option<Arc<[(u64, u32)]>>,
-    held: Vec<(Bytes, bool)>,
+    /// Client ids under which it shows itself, and so types.
+    ids: Vec<u64>,
+}
+
+/// An update that waits, outside yrs, for what it builds on.
+#[derive(Debug)]
+pub(super) struct HeldUpdate {
+    from: ConnectionId,
+    update: Bytes,
 }
 
 impl Connection {
@@ -61,7 +68,7 @@ impl Connection {
             channel: join.channel,
             wire: join.wire,
             base: None,
-            held: Vec::new(),
+            ids: Vec::new(),
         };
         (join.connection, connection)
     }
@@ -125,12 +132,21 @@ impl Actor {
     }
 
     async fn on_step1(&mut self, id: ConnectionId, clocks: Vec<(u64, u32)>) {
-        let foreign = clocks
+        let is_foreign =
+            |client: u64, clock| client >= FIRST_SERVER_CLIENT && clock > self.live.known(client);
+        let foreign: Vec<u64> = clocks
             .iter()
-            .any(|&(client, clock)| client >= FIRST_SERVER_CLIENT && clock > self.live.known(client));
-        if foreign {
-            self.refuse(id, None, code::RESET, "reset: this copy comes from another history of the file")
-                .await;
+            .filter(|(client, clock)| is_foreign(*client, *clock))
+            .map(|(client, _)| *client)
+            .collect();
+        if !foreign.is_empty() {
+            let mut reason = "reset: this copy comes from another history of the file".to_owned();
+            for client in foreign.into_iter().take(8) {
+                if let Ok(Some(path)) = self.context.store.path_of(&self.context.branch, client).await {
+                    reason = format!("reset: the file was renamed to `{path}`");
+                }
+            }
+            self.refuse(id, None, code::RESET, &reason).await;
             return;
         }
         let vector = self.live.state_vector();
@@ -209,17 +225,31 @@ impl Actor {
             self.refuse(id, Some(update), code::TOO_LARGE, &reason).await;
             return;
         }
-        if info.missing(|client| self.live.known(client)) {
-            self.hold(id, update, is_step2).await;
-            return;
+        let position = self.log.position();
+        if !self.take(id, &update, &info).await {
+            self.set_aside(id, update, &info, is_step2).await;
         }
-        if self.belongs_to_another(id, &info) {
-            let reason = "the update carries a client id of another connected session";
-            self.refuse(id, Some(update), code::FOREIGN_ID, reason).await;
-            return;
+        if self.log.position() != position {
+            self.retry_held().await;
         }
-        self.accept(id, update, &info).await;
-        self.retry_held(id).await;
+    }
+
+    /// Takes what of an update can be taken now. `false`: it is to be tried again when more is known.
+    async fn take(&mut self, id: ConnectionId, update: &Bytes, info: &UpdateInfo) -> bool {
+        let elsewhere = self.typed_elsewhere(id, info);
+        if elsewhere.is_empty() && !info.missing(|client| self.live.known(client)) {
+            self.accept(id, update.clone(), info).await;
+            return true;
+        }
+        // Two clients may each wait for the other: after a crash each holds, unacknowledged, what the other's edits
+        // build on. So each one's own blocks are taken as far as they go.
+        let Ok(own) = without(update, |client| elsewhere.iter().any(|(of, _)| *of == client)) else {
+            return true;
+        };
+        if !inspect(&own).is_ok_and(|own| own.has_gap(|client| self.live.known(client))) {
+            self.accept_partly(id, own, info).await;
+        }
+        false
     }
 
     /// Whether an update names clocks of a server id that we do not have: they can only come from another
@@ -232,36 +262,48 @@ impl Actor {
             || info.deletes.iter().any(|range| unknown(range.client, range.end))
     }
 
-    /// H6: new clocks of a client id that another *connected* session owns.
-    fn belongs_to_another(&self, id: ConnectionId, info: &UpdateInfo) -> bool {
-        let Some(connection) = self.connections.get(&id) else { return false };
+    /// H6: client ids of which the update holds new clocks, though another session types under them on a connection of
+    /// its own, which will bring them itself: a forged id would make its owner's real edits look known. Who types under
+    /// an id is who shows presence under it; a client without presence can't be told from those who relay its edits.
+    fn typed_elsewhere(&self, id: ConnectionId, info: &UpdateInfo) -> Vec<(u64, ConnectionId)> {
+        let Some(connection) = self.connections.get(&id) else { return Vec::new() };
         let own = connection.member.session();
-        info.ranges.iter().filter(|range| range.end > self.live.known(range.client)).any(|range| {
-            self.log.authors().owner(range.client).is_some_and(|owner| {
-                !is_session(owner, own)
-                    && self.connections.values().any(|other| is_session(owner, other.member.session()))
-            })
-        })
+        let is_new =
+            |client: u64, end: u32| end > self.live.known(client) && !connection.ids.contains(&client);
+        let mut found: Vec<(u64, ConnectionId)> = Vec::new();
+        for range in info.ranges.iter().filter(|range| is_new(range.client, range.end)) {
+            let client = range.client;
+            let owner = self.log.authors().owner(client);
+            if found.last().is_some_and(|(of, _)| *of == client)
+                || owner.is_some_and(|of| is_session(of, own))
+            {
+                continue;
+            }
+            let types = |(other, theirs): &(&ConnectionId, &Connection)| {
+                **other != id
+                    && theirs.member.session() != own
+                    && theirs.ids.contains(&client)
+                    && theirs.member.writer(theirs.token).is_some()
+            };
+            found.extend(self.connections.iter().find(types).map(|(other, _)| (client, *other)));
+        }
+        found
     }
 
     async fn accept(&mut self, id: ConnectionId, update: Bytes, info: &UpdateInfo) {
         let Some(connection) = self.connections.get(&id) else { return };
-        let author = Author::Session(connection.member.session().clone());
+        if connection.base.is_none() {
+            return;
+        }
         match self.live.apply(&update) {
-            Ok(applied) if applied.changed => {
-                self.needs_normalising |= info.has_carriage_return || info.has_bom;
-                self.log.push(update.clone(), &applied, &author, self.context.clock.now_ms());
-                self.touched();
-                self.broadcast_update(Some(id), &update);
+            Ok(applied) => {
+                self.applied(id, &update, &applied, info);
+                // H1: known in memory is not yet durable.
                 self.acknowledge(id);
             }
-            // H1: known in memory is not yet durable.
-            Ok(_) => self.acknowledge(id),
             Err(ApplyError::Unresolvable(partly)) => {
                 if let Some((part, applied)) = partly {
-                    self.log.push(part.clone(), &applied, &author, self.context.clock.now_ms());
-                    self.touched();
-                    self.broadcast_update(Some(id), &part);
+                    self.applied(id, &part, &applied, info);
                 }
                 self.refuse(id, Some(update), code::MALFORMED, "the update can't be resolved").await;
             }
@@ -276,40 +318,76 @@ impl Actor {
         }
     }
 
-    /// An update with a gap before it waits here, not in yrs; its sender is asked for what is missing.
-    async fn hold(&mut self, id: ConnectionId, update: Bytes, is_step2: bool) {
-        let vector = self.live.state_vector();
-        let Some(connection) = self.connections.get_mut(&id) else { return };
-        let bytes: usize = connection.held.iter().map(|(held, _)| held.len()).sum();
-        if connection.held.len() >= MAX_HELD || bytes + update.len() > MAX_HELD_BYTES {
-            let held = std::mem::take(&mut connection.held);
-            for (update, _) in held {
+    /// Applies what of an update builds on what is known; its answer comes when all of it is.
+    async fn accept_partly(&mut self, id: ConnectionId, update: Bytes, info: &UpdateInfo) {
+        match self.live.apply(&update) {
+            Ok(applied) => self.applied(id, &update, &applied, info),
+            Err(ApplyError::Unresolvable(Some((part, applied)))) => self.applied(id, &part, &applied, info),
+            Err(ApplyError::Unresolvable(None)) => {}
+            Err(ApplyError::Malformed) => self.refuse(id, None, code::MALFORMED, "malformed update").await,
+            Err(ApplyError::Poisoned) => {
+                self.refuse(id, Some(update), code::MALFORMED, "malformed update").await;
+                self.fail("the document is loaded anew");
+            }
+        }
+    }
+
+    /// What an update brought goes to the log and to all others.
+    fn applied(&mut self, id: ConnectionId, update: &Bytes, applied: &Applied, info: &UpdateInfo) {
+        if !applied.changed {
+            return;
+        }
+        let Some(connection) = self.connections.get(&id) else { return };
+        let session = connection.member.session();
+        let author = Author::Session(session.clone());
+        self.needs_normalising |= info.has_carriage_return || info.has_bom;
+        self.log.push(update.clone(), applied, &author, self.context.clock.now_ms());
+        self.touched();
+        self.broadcast_update(Some(id), update);
+    }
+
+    /// An update that builds on what is not here waits, not in yrs; those who have it are asked.
+    async fn set_aside(&mut self, id: ConnectionId, update: Bytes, info: &UpdateInfo, is_step2: bool) {
+        if !self.connections.contains_key(&id) {
+            return;
+        }
+        let held = || self.held.iter().filter(|held| held.from == id);
+        let (count, bytes) = (held().count(), held().map(|held| held.update.len()).sum::<usize>());
+        if count >= MAX_HELD || bytes + update.len() > MAX_HELD_BYTES {
+            let (own, others) = std::mem::take(&mut self.held).into_iter().partition(|held| held.from == id);
+            self.held = others;
+            for HeldUpdate { update, .. } in own {
                 self.keep_draft(id, update, "pending").await;
             }
             self.refuse(id, Some(update), code::FAILED, "too much waits for edits that are missing").await;
             return;
         }
-        if connection.held.is_empty() {
-            connection.outbox.answer(connection.wire.sync_step1(&vector));
+        if count == 0 {
+            let vector = self.live.state_vector();
+            let mut asked: Vec<_> = self.typed_elsewhere(id, info).iter().map(|(_, other)| *other).collect();
+            // What a step 2 lacks its sender does not have either.
+            asked.extend((!is_step2).then_some(id));
+            asked.dedup();
+            for connection in asked.iter().filter_map(|other| self.connections.get(other)) {
+                connection.outbox.answer(connection.wire.sync_step1(&vector));
+            }
         }
-        connection.held.push((update, is_step2));
+        self.held.push(HeldUpdate { from: id, update });
     }
 
-    async fn retry_held(&mut self, id: ConnectionId) {
+    /// Tries again what waited, whoever brought what it waited for.
+    pub(super) async fn retry_held(&mut self) {
         loop {
-            let Some(connection) = self.connections.get_mut(&id) else { return };
-            let ready = connection
-                .held
-                .iter()
-                .position(|(held, _)| inspect(held).is_ok_and(|info| !info.missing(|c| self.live.known(c))));
-            let Some(ready) = ready else { return };
-            let (update, _) = connection.held.remove(ready);
-            match inspect(&update) {
-                Ok(info) if !self.belongs_to_another(id, &info) => self.accept(id, update, &info).await,
-                _ => {
-                    self.refuse(id, Some(update), code::FOREIGN_ID, "a client id of another session").await;
-                    return;
+            let position = self.log.position();
+            for held in std::mem::take(&mut self.held) {
+                let Ok(info) = inspect(&held.update) else { continue };
+                let is_done = self.take(held.from, &held.update, &info).await;
+                if !is_done && self.connections.contains_key(&held.from) {
+                    self.held.push(held);
                 }
+            }
+            if self.held.is_empty() || self.log.position() == position {
+                return;
             }
         }
     }
@@ -376,11 +454,27 @@ impl Actor {
         };
         match self.awareness.apply(id, &identity, payload, self.context.clock.now_ms()) {
             Ok(applied) => {
+                self.claim_ids(id);
                 if let Some(changed) = applied.broadcast {
                     self.broadcast_awareness(&changed);
                 }
             }
             Err(_) => connection.close(code::MALFORMED, "malformed awareness"),
+        }
+    }
+
+    /// The ids under which a connection shows itself are those under which it types.
+    fn claim_ids(&mut self, id: ConnectionId) {
+        let Some(connection) = self.connections.get(&id) else { return };
+        let is_new = |client: &u64| !connection.ids.contains(client);
+        let shown: Vec<u64> = self.awareness.ids_of(id).filter(is_new).take(MAX_IDS).collect();
+        for client in shown {
+            if let Some(connection) = self.connections.get_mut(&id)
+                && connection.ids.len() < MAX_IDS
+            {
+                connection.ids.push(client);
+                self.log.authors_mut().claim(client, connection.member.session());
+            }
         }
     }
 
@@ -397,6 +491,7 @@ impl Actor {
         if let Some(connection) = self.connections.remove(&id) {
             connection.outbox.forget(connection.channel);
             self.awareness.disconnected(id, self.context.clock.now_ms());
+            self.held.retain(|held| held.from != id);
         }
         self.idle_since = tokio::time::Instant::now();
     }

@@ -6,25 +6,25 @@
 
 use super::DocError;
 use super::actor::Actor;
-use super::disk::{JobDone, Seen, WriteError, look};
+use super::disk::{JobDone, Seen, Shape, WriteError, look};
+use crate::base::heavy;
 use crate::branch::versions::Version;
-use crate::crdt::FileFormat;
 use crate::store::{Append, DiskRecord, Intent};
 use crate::workspace::FsError;
 use bytes::Bytes;
-use tracing::{debug, warn};
-
-/// Rows or bytes of log after which a snapshot replaces them.
-const COMPACT_ROWS: usize = 256;
-const COMPACT_BYTES: usize = 1024 * 1024;
+use std::sync::Arc;
+use tracing::warn;
 
 /// A write-back that reached the file.
-#[derive(Clone, Debug)]
+#[derive(Debug)]
 pub(super) struct Wrote {
     pub(super) position: i64,
     pub(super) version: Version,
-    pub(super) format: FileFormat,
-    pub(super) text: String,
+    pub(super) shape: Shape,
+    /// What was wanted of the shape when it began.
+    wanted: Option<Arc<Shape>>,
+    /// The state at `position`, where the log has grown so long that it is due to replace it.
+    snapshot: Option<Bytes>,
     /// The old file, if there was one.
     temp: Option<String>,
     /// What it held.
@@ -46,11 +46,22 @@ impl Actor {
             return;
         }
         self.answer_committed();
-        let text = self.live.text();
-        let format = self.format_for(&text);
-        let bytes = Bytes::from(format.encode(&text));
-        let version = Version::of(&bytes);
-        let position = self.log.position();
+        let (bytes, mut wrote) = heavy(self.live.len_utf16() as usize, || {
+            let text = self.live.text();
+            let format = self.format_for(&text);
+            let bytes = Bytes::from(format.encode(&text));
+            let wrote = Wrote {
+                position: self.log.position(),
+                version: Version::of(&bytes),
+                shape: Shape::new(format, &text),
+                wanted: self.disk.wanted.clone(),
+                snapshot: self.log.is_long().then(|| self.live.encode_state()),
+                temp: None,
+                came_out: None,
+                was_known: true,
+            };
+            (bytes, wrote)
+        });
         self.disk.start_job();
         self.disk.written();
         let (workspace, path, writer) =
@@ -63,30 +74,41 @@ impl Actor {
                     Seen::Same => {}
                     other => return Err(WriteError::Differs(other)),
                 }
-                let mut wrote =
-                    Wrote { position, version, format, text, temp: None, came_out: None, was_known: true };
-                if known == Some(version) {
+                if known == Some(wrote.version) {
                     return Ok(wrote);
                 }
                 let staged = workspace.stage(&path, bytes).await.map_err(WriteError::Fs)?;
                 crate::base::fault("staged");
                 record.intent = Some(Intent {
-                    position,
-                    hash: version.to_vec(),
+                    position: wrote.position,
+                    hash: wrote.version.to_vec(),
                     temp: staged.name.clone(),
                     inode: staged.inode,
                 });
                 let append = Append { document_id: id, row: None, authors: Vec::new(), disk: Some(record) };
                 match writer.append(append).await.await {
                     Ok(Ok(())) => {}
-                    Ok(Err(error)) => return Err(WriteError::Log(error.to_string())),
-                    Err(_) => return Err(WriteError::Log("perch is stopping".into())),
+                    Ok(Err(error)) => return Err(WriteError::Unsure(error.to_string())),
+                    Err(_) => return Err(WriteError::Unsure("perch is stopping".into())),
                 }
                 crate::base::fault("intent");
-                let swapped = workspace.install(&staged, &path).await.map_err(WriteError::Fs)?;
+                let swapped = match workspace.install(&staged, &path).await {
+                    Ok(swapped) => swapped,
+                    Err(error) => {
+                        let temp = workspace.inspect_temp(&staged.name).await;
+                        let is_there =
+                            temp.is_ok_and(|temp| temp.is_some_and(|t| t.stat.inode == staged.inode));
+                        return Err(if is_there {
+                            WriteError::NotInstalled(staged.name, error)
+                        } else {
+                            WriteError::Unsure(error.to_string())
+                        });
+                    }
+                };
                 crate::base::fault("exchanged");
                 if swapped {
-                    let old = workspace.inspect_temp(&staged.name).await.map_err(WriteError::Fs)?;
+                    let old = workspace.inspect_temp(&staged.name).await;
+                    let old = old.map_err(|error| WriteError::Unsure(error.to_string()))?;
                     wrote.was_known = old.as_ref().map(|old| Version::of(&old.bytes)) == known;
                     wrote.came_out = old.map(|old| old.bytes);
                     wrote.temp = Some(staged.name);
@@ -98,19 +120,19 @@ impl Actor {
     }
 
     /// The file holds our text: take in what came out if it is not what we knew, then record it.
-    pub(super) async fn on_wrote(&mut self, wrote: Wrote) {
+    pub(super) async fn on_wrote(&mut self, mut wrote: Wrote) {
         let foreign = wrote.came_out.clone().filter(|_| !wrote.was_known);
         let outcome = match foreign {
-            Some(bytes) => match self.ingest(&bytes, Some(&wrote)).await {
+            Some(bytes) => match self.ingest(&bytes, Some(&mut wrote)).await {
                 // Binary content came out: keep it as it is beside, our text stands.
                 Err(DocError::NotText { .. }) => {
                     warn!(document.id = %self.id, "`{}` held bytes that are no text; kept as a draft", self.path);
                     self.keep_draft(0, bytes, "replaced file").await;
-                    self.record(&wrote).await
+                    self.record(&mut wrote).await
                 }
                 other => other,
             },
-            None => self.record(&wrote).await,
+            None => self.record(&mut wrote).await,
         };
         if let Err(error) = outcome {
             self.fail(&error.to_string());
@@ -122,40 +144,40 @@ impl Actor {
             let held = self.context.workspace.has_writers(name).await.unwrap_or(false);
             match &wrote.came_out {
                 Some(bytes) if held => self.keep_aside(name.clone(), bytes),
-                _ => {
-                    if let Err(error) = self.context.workspace.remove_temp(name).await {
-                        debug!(%error, "could not remove a replaced file");
-                    }
-                }
+                _ => self.remove_temp(name).await,
             }
         }
         self.settle_waiters();
-        self.compact().await;
+        if let Some(snapshot) = wrote.snapshot {
+            self.compact(wrote.position, &snapshot).await;
+        }
     }
 
-    async fn record(&mut self, wrote: &Wrote) -> Result<(), DocError> {
+    /// The disk peer stands where a write-back has put it.
+    pub(super) fn on_disk_as(&mut self, wrote: &mut Wrote) {
         self.disk.position = wrote.position;
         self.disk.outside.clear();
         self.disk.version = Some(wrote.version);
-        self.disk.set_format(wrote.format.clone(), &wrote.text);
+        self.disk.shape = std::mem::take(&mut wrote.shape);
+        let satisfied = |wanted: &Arc<Shape>| wrote.wanted.as_ref().is_some_and(|of| Arc::ptr_eq(of, wanted));
+        if self.disk.wanted.as_ref().is_some_and(satisfied) {
+            self.disk.wanted = None;
+        }
+    }
+
+    async fn record(&mut self, wrote: &mut Wrote) -> Result<(), DocError> {
+        self.on_disk_as(wrote);
         let record = self.disk.record();
         self.log.commit(Some(record), self.context.clock.now_ms()).await?;
         self.answer_committed();
         Ok(())
     }
 
-    /// Replaces the log by a snapshot when it has grown, only where all of it is on disk: past that the disk peer still
-    /// needs the rows.
-    async fn compact(&mut self) {
-        let (rows, bytes) = self.log.weight();
-        let all_on_disk = self.disk.position == self.log.position() && self.disk.outside.is_empty();
-        if !all_on_disk || (rows < COMPACT_ROWS && bytes < COMPACT_BYTES) {
-            return;
-        }
-        let snapshot = self.live.encode_state();
+    /// Replaces the log up to where the file now is by the state there. Not past it: the disk peer needs those rows.
+    async fn compact(&mut self, position: i64, snapshot: &[u8]) {
         let now_ms = self.context.clock.now_ms();
-        match self.context.store.compact(&self.id, self.disk.position, &snapshot, now_ms).await {
-            Ok(()) => self.log.set_weight(0, 0),
+        match self.context.store.compact(&self.id, position, snapshot, now_ms).await {
+            Ok(()) => self.log.was_cut(),
             Err(error) => warn!(document.id = %self.id, %error, "could not compact the log"),
         }
     }
@@ -166,18 +188,21 @@ impl Actor {
         let disk = |error: FsError| DocError::Disk(error.to_string());
         if let Some(intent) = intent {
             let temp = self.context.workspace.inspect_temp(&intent.temp).await.map_err(disk)?;
-            let at_path = self.context.workspace.stat(&self.path).await.map_err(disk)?;
             let happened = match &temp {
                 Some(temp) => temp.stat.inode != intent.inode,
-                None => at_path.is_some_and(|stat| stat.inode == intent.inode),
+                // It is durable before its intent and leaves its folder by being put in place, unless somebody
+                // cleared that folder: then the file is what it was.
+                None => !matches!(self.look_now().await.map_err(disk)?, Seen::Same),
             };
             if happened && let Some(version) = Version::from_slice(&intent.hash) {
                 let old = temp.as_ref().map(|temp| temp.bytes.clone());
                 let wrote = Wrote {
                     position: intent.position,
                     version,
-                    format: self.disk.format.clone(),
-                    text: self.live.text(),
+                    // Read below from the file itself.
+                    shape: Shape::default(),
+                    wanted: None,
+                    snapshot: None,
                     temp: Some(intent.temp.clone()),
                     was_known: old.as_ref().map(|old| Version::of(old)) == self.disk.version,
                     came_out: old,
@@ -189,14 +214,13 @@ impl Actor {
                 self.context.workspace.remove_temp(&intent.temp).await.map_err(disk)?;
             }
         }
-        let (workspace, known) = (&self.context.workspace, self.disk.version);
-        match look(workspace, &self.path, known, self.context.max_bytes).await.map_err(disk)? {
+        match self.look_now().await.map_err(disk)? {
             Seen::Bytes(bytes) => self.ingest(&bytes, None).await?,
             Seen::Same => {
                 if let Ok(Some(file)) = self.context.workspace.read(&self.path, self.context.max_bytes).await
                     && let Ok((text, format)) = crate::crdt::decode(&file.bytes)
                 {
-                    self.disk.set_format(format, &text);
+                    self.disk.shape = Shape::new(format, &text);
                 }
             }
             Seen::Absent | Seen::TooLarge(_) | Seen::NotAFile => self.disk.suspect(false),
@@ -208,13 +232,17 @@ impl Actor {
         Ok(())
     }
 
+    async fn look_now(&mut self) -> Result<Seen, FsError> {
+        look(&self.context.workspace, &self.path, self.disk.version, self.context.max_bytes).await
+    }
+
     /// One last write-back when the document is unloaded or perch stops.
     pub(super) async fn flush_before_end(&mut self) {
         for _ in 0..3 {
             if let Some(job) = self.job.take() {
                 let done = job.await;
                 self.on_job(done).await;
-            } else if self.log.position() != self.disk.position {
+            } else if !self.is_on_disk() {
                 self.start_write_back().await;
             } else {
                 break;

@@ -158,6 +158,8 @@ async function onFull() {
   const put = await api('PUT', `/v1/branches/${b.id}/files/new.bin`, new Uint8Array(50_000).fill(255))
   assert.ok(put.status >= 500, `${put.status}`)
   assert.equal(put.headers.get('content-type'), 'application/problem+json')
+  const id = put.headers.get('x-request-id')
+  await eventually('each line has the id', () => perch.said.includes(`request{id=${id} method=PUT`) && new RegExp(`id=${id} .*a request failed`).test(perch.said))
   assert.equal((await api('GET', `/v1/branches/${b.id}/files/new.bin`)).status, 404, 'no half file')
   room()
   await atRest(file, [ann, bob], tokens)

@@ -1,0 +1,255 @@
+//! Renames: a document keeps its generation, its editors stay connected, whoever did the rename.
+//!
+//! Through perch: planned in the database, done on disk, recorded; after a crash in between the disk tells which it was
+//! (see `recover_moves`). From outside: followed once the old path has stayed absent for a while, and only if the new
+//! one has no document of its own.
+//!
+//! While a rename is under way nobody opens a path of the branch (`Hub::tree`), and the open documents that it moves
+//! hold still; both last for as long as the disk and the database need.
+
+use super::document::{DocError, Held};
+use super::hub::Hub;
+use super::members::WriteGrant;
+use crate::store::StoreError;
+use crate::workspace::{FsError, Kind, RelPath};
+use parking_lot::Mutex;
+use std::collections::VecDeque;
+use std::sync::{Arc, Weak};
+use std::time::Duration;
+use tokio::sync::Notify;
+use tokio::time::Instant;
+use tokio_util::sync::CancellationToken;
+use tracing::{info, warn};
+
+/// A renamed path must stay absent this long to be followed: editors save by renaming the old file to a backup (H9).
+/// Shorter than what a document waits before it takes absence for deletion.
+const FOLLOW_AFTER: Duration = Duration::from_millis(500);
+/// Renames from outside that may wait; past it they count as deletion and a new file.
+const FOLLOWS: usize = 1_024;
+
+/// Renames seen on disk that wait to be followed.
+#[derive(Debug, Default)]
+pub(super) struct Follows {
+    waiting: Mutex<VecDeque<Follow>>,
+    something: Notify,
+}
+
+#[derive(Debug)]
+struct Follow {
+    from: RelPath,
+    to: RelPath,
+    due: Instant,
+}
+
+impl Follows {
+    /// `from` has become `to`.
+    pub(super) fn renamed(&self, from: RelPath, to: RelPath) {
+        let due = Instant::now() + FOLLOW_AFTER;
+        {
+            let mut waiting = self.waiting.lock();
+            // Renamed once more: one way from where it was to where it is.
+            let earlier = waiting.iter().position(|follow| follow.to == from);
+            let from = earlier.and_then(|at| waiting.remove(at)).map_or(from, |follow| follow.from);
+            if waiting.len() < FOLLOWS {
+                waiting.push_back(Follow { from, to, due });
+            }
+        }
+        self.something.notify_one();
+    }
+
+    /// Something happened at `path`: what was renamed away from there is there again.
+    pub(super) fn touched(&self, path: &RelPath) {
+        self.waiting.lock().retain(|follow| follow.from != *path);
+    }
+
+    /// Waits for the next one that is due.
+    async fn next(&self) -> (RelPath, RelPath) {
+        loop {
+            let due = self.waiting.lock().front().map(|follow| follow.due);
+            match due {
+                None => self.something.notified().await,
+                Some(due) => {
+                    tokio::time::sleep_until(due).await;
+                    let mut waiting = self.waiting.lock();
+                    if waiting.front().is_some_and(|follow| follow.due <= Instant::now())
+                        && let Some(follow) = waiting.pop_front()
+                    {
+                        return (follow.from, follow.to);
+                    }
+                }
+            }
+        }
+    }
+}
+
+/// One document on the move.
+struct Moving {
+    row: crate::base::DocumentId,
+    from: RelPath,
+    to: RelPath,
+    held: Option<Held>,
+}
+
+#[expect(clippy::needless_pass_by_value, reason = "it is handed to map_err")]
+fn log_error(error: StoreError) -> DocError {
+    DocError::Log(error.to_string())
+}
+
+#[expect(clippy::needless_pass_by_value, reason = "it is handed to map_err")]
+fn disk_error(error: FsError) -> DocError {
+    DocError::Disk(error.to_string())
+}
+
+impl Hub {
+    /// Renames a file, folder or symlink. Documents move with it; what others typed meanwhile is kept.
+    ///
+    /// # Errors
+    /// [`DocError::NotFound`], [`DocError::Exists`], [`DocError::Path`] for a folder moved into itself.
+    pub async fn rename(&self, from: &RelPath, to: &RelPath, _grant: &WriteGrant) -> Result<(), DocError> {
+        let _tree = self.tree.write().await;
+        // The last part is the thing itself, a symlink too.
+        let from = self.resolve_parent(from).await?;
+        let to = self.resolve_parent(to).await?;
+        if from == to {
+            return Ok(());
+        }
+        if to.is_beneath(&from) {
+            return Err(DocError::Path(format!("`{from}` can't be moved into itself")));
+        }
+        let workspace = self.workspace();
+        if workspace.stat_itself(&from).await.map_err(disk_error)?.is_none() {
+            return Err(DocError::NotFound(from));
+        }
+        if workspace.stat_itself(&to).await.map_err(disk_error)?.is_some()
+            || !self.open_beneath(&to).await.is_empty()
+        {
+            return Err(DocError::Exists(to));
+        }
+        self.close_stale_beneath(&to).await?;
+        // Everything on disk first, as far as the disk takes it now: what is moved should be what editors see.
+        self.flush_beneath(&from).await?;
+        let mut moving = self.hold_all(&from, &to).await?;
+        let rows: Vec<_> = moving.iter().map(|one| (one.row.clone(), one.to.to_string())).collect();
+        self.store().plan_moves(&rows).await.map_err(log_error)?;
+        crate::base::fault("move planned");
+        if let Err(error) = workspace.rename(&from, &to).await {
+            self.store().drop_moves(&rows).await.map_err(log_error)?;
+            return Err(disk_error(error));
+        }
+        crate::base::fault("moved");
+        self.store().finish_moves(&rows).await.map_err(log_error)?;
+        self.moved(&mut moving);
+        info!(branch.id = %self.branch(), documents = moving.len(), "renamed `{from}` to `{to}`");
+        Ok(())
+    }
+
+    async fn resolve_parent(&self, path: &RelPath) -> Result<RelPath, DocError> {
+        let Some(parent) = path.parent() else { return Ok(path.clone()) };
+        let parent = self.resolve(&parent).await?;
+        format!("{parent}/{}", path.file_name())
+            .parse()
+            .map_err(|error: crate::workspace::PathError| DocError::Path(error.to_string()))
+    }
+
+    /// Live rows of documents whose file is gone, where something is about to be put.
+    async fn close_stale_beneath(&self, path: &RelPath) -> Result<(), DocError> {
+        for row in self.store().documents_beneath(self.branch(), path.as_str()).await.map_err(log_error)? {
+            self.store().close_document(&row.id, "deleted", self.now_ms()).await.map_err(log_error)?;
+        }
+        Ok(())
+    }
+
+    async fn flush_beneath(&self, path: &RelPath) -> Result<(), DocError> {
+        for document in self.open_beneath(path).await {
+            match document.flush().await {
+                Ok(_) | Err(DocError::Disk(_) | DocError::Closed) => {}
+                Err(error) => return Err(error),
+            }
+        }
+        Ok(())
+    }
+
+    /// Finds all documents at or beneath `from` and makes the open ones hold still.
+    async fn hold_all(&self, from: &RelPath, to: &RelPath) -> Result<Vec<Moving>, DocError> {
+        let mut moving = Vec::new();
+        for row in self.store().documents_beneath(self.branch(), from.as_str()).await.map_err(log_error)? {
+            let Ok(path) = row.path.parse::<RelPath>() else { continue };
+            let Some(target) = path.moved(from, to) else { continue };
+            let held = match self.open_document(&path).await {
+                None => None,
+                Some(document) => match document.hold().await {
+                    Ok(held) => Some(held),
+                    // It unloaded just then: as if it had not been open.
+                    Err(DocError::Closed) => {
+                        document.ended().await;
+                        None
+                    }
+                    Err(error) => return Err(error),
+                },
+            };
+            moving.push(Moving { row: row.id, from: path, to: target, held });
+        }
+        Ok(moving)
+    }
+
+    /// Tells the open documents where they are now.
+    fn moved(&self, moving: &mut [Moving]) {
+        for one in moving {
+            self.move_slot(&one.from, &one.to);
+            if let Some(held) = one.held.take() {
+                held.go_on_at(one.to.clone());
+            }
+        }
+    }
+
+    /// Settles renames that a crash interrupted; before anyone can reach the branch.
+    pub(super) async fn recover_moves(&self) -> Result<(), StoreError> {
+        let mut done = Vec::new();
+        let mut not_done = Vec::new();
+        for (row, moving_to) in self.store().planned_moves(self.branch()).await? {
+            let is_at = async |path: &str| match path.parse::<RelPath>() {
+                Ok(path) => self.workspace().stat_itself(&path).await.is_ok_and(|stat| stat.is_some()),
+                Err(_) => false,
+            };
+            let happened = !is_at(&row.path).await && is_at(&moving_to).await;
+            if happened { &mut done } else { &mut not_done }.push((row.id, moving_to));
+        }
+        self.store().drop_moves(&not_done).await?;
+        self.store().finish_moves(&done).await
+    }
+
+    /// Follows renames from outside, one after the other, until perch stops or the hub is gone.
+    pub(super) async fn follow_all(hub: Weak<Self>, follows: Arc<Follows>, stop: CancellationToken) {
+        while let Some((from, to)) = stop.run_until_cancelled(follows.next()).await {
+            let Some(hub) = hub.upgrade() else { break };
+            if let Err(error) = hub.follow(&from, &to).await {
+                warn!(branch.id = %hub.branch(), "could not follow the rename of `{from}`: {error}");
+            }
+        }
+    }
+
+    async fn follow(&self, from: &RelPath, to: &RelPath) -> Result<(), DocError> {
+        let _tree = self.tree.write().await;
+        let workspace = self.workspace();
+        let is_back = workspace.stat_itself(from).await.map_err(disk_error)?.is_some();
+        let arrived = workspace.stat_itself(to).await.map_err(disk_error)?;
+        let arrived = arrived.is_some_and(|stat| matches!(stat.kind, Kind::File | Kind::Folder));
+        let store = self.store();
+        if is_back
+            || !arrived
+            || !self.open_beneath(to).await.is_empty()
+            || !store.documents_beneath(self.branch(), to.as_str()).await.map_err(log_error)?.is_empty()
+        {
+            return Ok(());
+        }
+        let mut moving = self.hold_all(from, to).await?;
+        if moving.is_empty() {
+            return Ok(());
+        }
+        let rows: Vec<_> = moving.iter().map(|one| (one.row.clone(), one.to.to_string())).collect();
+        store.finish_moves(&rows).await.map_err(log_error)?;
+        self.moved(&mut moving);
+        info!(branch.id = %self.branch(), documents = moving.len(), "followed `{from}` to `{to}`");
+        Ok(())
+    }
+}

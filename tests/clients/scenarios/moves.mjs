@@ -1,0 +1,139 @@
+// Renames: a document keeps its history and its editors, whoever renamed it.
+import assert from 'node:assert/strict'
+import fs from 'node:fs'
+import path from 'node:path'
+import { api, atRest, branch, count, crash, eventually, hClient, line, perch, session, start, yAgain, yClient } from '../harness.mjs'
+
+const rename = (b, from, to, headers) => api('POST', `/v1/branches/${b.id}/rename`, { from, to }, headers)
+
+/** Through the API: files, folders, what is refused. */
+export async function moves() {
+  await start()
+  const b = await branch()
+  await api('PUT', `/v1/branches/${b.id}/files/a.txt`, 'start\n')
+  const [s1, s2] = [await session(b, 'ann'), await session(b, 'bob')]
+  const ann = yClient(s1, 'a.txt')
+  const bob = hClient(s2, 'a.txt')
+  await eventually('synced', () => ann.synced() && bob.synced())
+  const tokens = ['start']
+  line(ann, 'ann', tokens)
+  const eve = await session(b, 'eve', 'read')
+  assert.equal((await rename(b, 'a.txt', 'x.txt', { authorization: `Bearer ${eve.token}` })).status, 403)
+  assert.ok(fs.existsSync(path.join(b.files, 'a.txt')))
+  assert.equal((await rename(b, 'a.txt', 'sub/ä b.txt')).status, 204)
+  line(ann, 'ann', tokens)
+  line(bob, 'bob', tokens)
+  await atRest(path.join(b.files, 'sub/ä b.txt'), [ann, bob], tokens)
+  assert.ok(!fs.existsSync(path.join(b.files, 'a.txt')), 'nothing writes to the old path')
+  // The same history: what ann has is not another one under the new name.
+  ann.stop()
+  line(ann, 'offline', tokens)
+  const again = yAgain(ann, s1, 'sub/ä b.txt')
+  await eventually('synced at the new path', () => again.synced())
+  await atRest(path.join(b.files, 'sub/ä b.txt'), [again, bob], tokens)
+  // A folder takes its documents along, deep ones too.
+  await api('PUT', `/v1/branches/${b.id}/files/sub/deep/b.txt`, 'deep\n')
+  const cyn = yClient(s1, 'sub/deep/b.txt')
+  await eventually('synced', () => cyn.synced())
+  const deep = ['deep']
+  line(cyn, 'cyn', deep)
+  assert.equal((await rename(b, 'sub', 'moved')).status, 204)
+  line(cyn, 'cyn', deep)
+  line(bob, 'bob', tokens)
+  await atRest(path.join(b.files, 'moved/deep/b.txt'), [cyn], deep)
+  await atRest(path.join(b.files, 'moved/ä b.txt'), [again, bob], tokens)
+  assert.ok(!fs.existsSync(path.join(b.files, 'sub')))
+  // Refused, and nothing moved.
+  const refused = async (from, to, status, code) => {
+    const answer = await rename(b, from, to)
+    assert.equal(answer.status, status, `${from} to ${to}`)
+    assert.equal((await answer.json()).code, code)
+  }
+  await refused('absent', 'x', 404, 'not_found')
+  await refused('moved', 'moved/in/itself', 400, 'path_refused')
+  await refused('moved/ä b.txt', 'moved/deep/b.txt', 409, 'exists')
+  await refused('moved/ä b.txt', '.git/hooks/x', 400, 'path_refused')
+  await refused('../x', 'y', 400, 'path_refused')
+  await atRest(path.join(b.files, 'moved/deep/b.txt'), [cyn], deep)
+  // After a restart all is found at its new path, and who asks for the old one is told where it went.
+  await crash()
+  await start()
+  await eventually('told', () => again.closed?.code === 4409 && again.closed.reason.includes('`moved/ä b.txt`'))
+  const late = yAgain(again, s1, 'moved/ä b.txt')
+  await eventually('synced', () => late.synced())
+  await atRest(path.join(b.files, 'moved/ä b.txt'), [late], tokens)
+  assert.deepEqual(fs.readdirSync(b.files), ['moved'])
+}
+
+/** H9: from outside. A rename is followed; the backup and new file of an editor's save are not. */
+export async function h9() {
+  await start()
+  const b = await branch()
+  const at = (name) => path.join(b.files, name)
+  fs.mkdirSync(at('d'))
+  fs.writeFileSync(at('d/a.txt'), 'start\n')
+  const s = await session(b, 'ann')
+  const ann = yClient(s, 'd/a.txt')
+  await eventually('synced', () => ann.synced())
+  const tokens = ['start']
+  line(ann, 'ann', tokens)
+  await atRest(at('d/a.txt'), [ann], tokens)
+  // As vim and git save: the old one to a backup, a new one in its place.
+  fs.renameSync(at('d/a.txt'), at('d/a.txt~'))
+  tokens.push('<vim>')
+  fs.writeFileSync(at('d/a.txt'), `${ann.text.toString()}<vim>\n`)
+  await atRest(at('d/a.txt'), [ann], tokens)
+  line(ann, 'ann', tokens)
+  await atRest(at('d/a.txt'), [ann], tokens)
+  assert.equal(count(fs.readFileSync(at('d/a.txt~'), 'utf8'), '<vim>'), 0, 'the backup is no document')
+  // A rename, with typing while it happens.
+  fs.renameSync(at('d/a.txt'), at('d/b.txt'))
+  line(ann, 'during', tokens)
+  await atRest(at('d/b.txt'), [ann], tokens)
+  line(ann, 'after', tokens)
+  await atRest(at('d/b.txt'), [ann], tokens)
+  assert.ok(!fs.existsSync(at('d/a.txt')))
+  // A folder's rename.
+  fs.renameSync(at('d'), at('e'))
+  line(ann, 'folder', tokens)
+  await atRest(at('e/b.txt'), [ann], tokens)
+  assert.ok(!fs.existsSync(at('d')))
+  assert.equal(ann.closed, undefined, 'the editor stayed connected')
+  // And what was written to the file right after is an outside change.
+  fs.renameSync(at('e/b.txt'), at('c.txt'))
+  tokens.push('<sh>')
+  fs.appendFileSync(at('c.txt'), '<sh>\n')
+  await atRest(at('c.txt'), [ann], tokens)
+  ann.stop()
+  const again = yAgain(ann, s, 'c.txt')
+  await eventually('the same history at the new path', () => again.synced())
+  // Deleted for good, it ends.
+  fs.unlinkSync(at('c.txt'))
+  await eventually('closed', () => again.closed?.code === 4404)
+}
+
+/** The process dies before and after the rename on disk: the document is where its file is, in one history. */
+export async function move_faults() {
+  for (const fault of ['move planned', 'moved']) {
+    await start({ PERCH_FAULT: fault })
+    const b = await branch()
+    await api('PUT', `/v1/branches/${b.id}/files/f/a.txt`, 'start\n')
+    const s = await session(b, 'ann')
+    const ann = yClient(s, 'f/a.txt')
+    await eventually('synced', () => ann.synced())
+    const tokens = ['start']
+    line(ann, 'ann', tokens)
+    await rename(b, 'f', 'g').catch(() => {})
+    assert.equal((await perch.ended).signal, 'SIGABRT', `dies at ${fault}`)
+    ann.stop()
+    const now = fault === 'moved' ? 'g/a.txt' : 'f/a.txt'
+    line(ann, 'offline', tokens)
+    await start()
+    const again = yAgain(ann, s, now)
+    await eventually('synced again', () => again.synced())
+    await atRest(path.join(b.files, now), [again], tokens)
+    assert.equal(fs.existsSync(path.join(b.files, 'f')), fault === 'move planned')
+    again.stop()
+    await crash()
+  }
+}
