@@ -21,7 +21,12 @@ use utoipa::{Modify, OpenApi};
     tags(
         (name = "branches", description = "Working trees with their files, documents and sessions."),
         (name = "sessions", description = "Seats on a branch, `read` or `write`, and the signed tokens for them."),
+        (name = "links", description = "Links by which visitors make a session of their own: the anonymous preview."),
+        (name = "tokens", description = "API tokens, for owners."),
         (name = "files", description = "Files of a branch, as editors and shells see them."),
+        (name = "history", description = "What a document was, and who wrote what."),
+        (name = "drafts", description = "Edits that were refused, kept for those who made them."),
+        (name = "events", description = "Changes of a branch as they happen."),
         (name = "documents", description = "Sockets on which unmodified Yjs clients edit files together. Close codes \
             from 4400 to 4499 are final (4400 malformed, 4403 ended, 4404 deleted or absent, 4409 another history of \
             the file, 4413 too large, 4415 no text); all others mean: come back."),
@@ -51,8 +56,10 @@ pub(super) fn routes(document: &utoipa::openapi::OpenApi) -> Router<AppState> {
     let document = Bytes::from(finished(document).to_string());
     let json = [(header::CONTENT_TYPE, "application/json")];
     let script = [(header::CONTENT_TYPE, "text/javascript; charset=utf-8")];
-    let policy =
-        [(header::CONTENT_SECURITY_POLICY, "default-src 'self'; base-uri 'none'; frame-ancestors 'none'")];
+    let policy = [(
+        header::CONTENT_SECURITY_POLICY,
+        "default-src 'self'; img-src data:; base-uri 'none'; frame-ancestors 'none'",
+    )];
     let style = [(header::CONTENT_TYPE, "text/css; charset=utf-8")];
     Router::new()
         .route("/v1/openapi.json", get(async move || (json, document.clone())))
