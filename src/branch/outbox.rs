@@ -53,6 +53,9 @@ pub struct Taken {
 struct Waiting {
     frames: VecDeque<(Channel, Bytes)>,
     bytes: usize,
+    /// Those among the frames that are answers, and their bytes.
+    answers: usize,
+    answer_bytes: usize,
     stale: Vec<Channel>,
     /// Taken as stale, their diff not made yet: what is pushed until then is part of it.
     owed: Vec<Channel>,
@@ -70,6 +73,8 @@ impl Waiting {
 pub struct Outbox {
     waiting: Mutex<Waiting>,
     something: Notify,
+    /// The socket has taken what waited.
+    taken: Notify,
 }
 
 impl Outbox {
@@ -97,12 +102,14 @@ impl Outbox {
         pushed
     }
 
-    /// Hands over a frame that must arrive: an answer to something the socket sent, so there are as many of them as
-    /// the socket's own unanswered messages.
+    /// Hands over a frame that must arrive: an answer to something the socket sent. They are bounded by not reading a
+    /// socket that does not take its answers, see [`Outbox::room`].
     pub fn answer(&self, frame: Bytes) {
         {
             let mut waiting = self.waiting.lock();
             waiting.bytes += frame.len();
+            waiting.answers += 1;
+            waiting.answer_bytes += frame.len();
             waiting.frames.push_back((Channel::MAX, frame));
         }
         self.something.notify_one();
@@ -114,11 +121,18 @@ impl Outbox {
         self.something.notify_one();
     }
 
-    /// Whether so much waits that the socket should not be read for now.
+    /// Whether so many answers wait that the socket should not be read for now.
     #[must_use]
     pub fn is_crowded(&self) -> bool {
         let waiting = self.waiting.lock();
-        waiting.frames.len() >= MAX_FRAMES || waiting.bytes > MAX_BYTES
+        waiting.answers >= MAX_FRAMES || waiting.answer_bytes > MAX_BYTES
+    }
+
+    /// Waits while it is crowded. One task may wait.
+    pub async fn room(&self) {
+        while self.is_crowded() {
+            self.taken.notified().await;
+        }
     }
 
     /// Marks a channel as in need of a diff.
@@ -150,6 +164,9 @@ impl Outbox {
                     waiting.bytes = 0;
                     let stale = std::mem::take(&mut waiting.stale);
                     waiting.owed.extend_from_slice(&stale);
+                    waiting.answers = 0;
+                    waiting.answer_bytes = 0;
+                    self.taken.notify_one();
                     return Taken {
                         frames: waiting.frames.drain(..).map(|(_, frame)| frame).collect(),
                         stale,
@@ -183,6 +200,24 @@ mod tests {
         assert_eq!(outbox.push(1, Bytes::from_static(b"y")), Pushed::Stale);
         outbox.forget(1);
         assert_eq!(outbox.push(1, Bytes::from_static(b"y")), Pushed::Queued { was_empty: true });
+    }
+
+    #[tokio::test]
+    async fn a_socket_that_takes_no_answers_is_not_read() {
+        let outbox = Outbox::default();
+        outbox.room().await;
+        for _ in 0..MAX_FRAMES {
+            outbox.answer(Bytes::from_static(b"x"));
+        }
+        let room = outbox.room();
+        tokio::pin!(room);
+        assert!(tokio::time::timeout(std::time::Duration::from_millis(20), &mut room).await.is_err());
+        outbox.take().await;
+        room.await;
+        for _ in 0..MAX_FRAMES {
+            outbox.push(1, Bytes::from_static(b"x"));
+        }
+        outbox.room().await;
     }
 
     #[test]

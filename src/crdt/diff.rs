@@ -86,7 +86,7 @@ pub(super) fn to_utf16(old: &str, edits: &[ByteEdit<'_>]) -> Vec<Edit> {
 }
 
 pub(super) fn byte_edits<'a>(old: &str, new: &'a str) -> Vec<ByteEdit<'a>> {
-    let (prefix, suffix) = common_ends(old, new);
+    let (prefix, suffix) = common_lines(old, new);
     let old_middle = &old[prefix..old.len() - suffix];
     let new_middle = &new[prefix..new.len() - suffix];
     let mut edits = Vec::new();
@@ -119,7 +119,16 @@ fn refine<'a>(old: &str, hunk: &ByteEdit<'a>, edits: &mut Vec<ByteEdit<'a>>) {
         edits.push(*hunk);
         return;
     }
-    for edit in token_hunks(old_part, hunk.insert, words, hunk.start) {
+    // A line may be as long as the file: what is the same at its ends costs nothing.
+    let is_one_line = |part: &str| part.find('\n').is_none_or(|at| at + 1 == part.len());
+    let (skip, drop) = if is_one_line(old_part) && is_one_line(hunk.insert) {
+        common_words(old_part, hunk.insert)
+    } else {
+        (0, 0)
+    };
+    let (old_part, new_part) =
+        (&old_part[skip..old_part.len() - drop], &hunk.insert[skip..hunk.insert.len() - drop]);
+    for edit in token_hunks(old_part, new_part, words, hunk.start + skip) {
         let (prefix, suffix) = common_ends(&old[edit.start..edit.end], edit.insert);
         edits.push(ByteEdit {
             start: edit.start + prefix,
@@ -127,6 +136,33 @@ fn refine<'a>(old: &str, hunk: &ByteEdit<'a>, edits: &mut Vec<ByteEdit<'a>>) {
             insert: &edit.insert[prefix..edit.insert.len() - suffix],
         });
     }
+}
+
+/// Bytes of whole lines that are the same at both ends. Cut inside a line, an inserted line would borrow the first
+/// characters of its neighbour, and lose them when somebody deletes that neighbour at the same time.
+fn common_lines(old: &str, new: &str) -> (usize, usize) {
+    let (prefix, suffix) = common_ends(old, new);
+    let prefix = if prefix == old.len() && prefix == new.len() {
+        prefix
+    } else {
+        old[..prefix].rfind('\n').map_or(0, |at| at + 1)
+    };
+    let starts_line = |text: &str, at: usize| at == prefix || text[..at].ends_with('\n');
+    if starts_line(old, old.len() - suffix) && starts_line(new, new.len() - suffix) {
+        return (prefix, suffix);
+    }
+    let rest = &old[old.len() - suffix..];
+    (prefix, rest.find('\n').map_or(0, |at| rest.len() - at - 1))
+}
+
+/// The same for words.
+fn common_words(old: &str, new: &str) -> (usize, usize) {
+    let (prefix, suffix) = common_ends(old, new);
+    let other = |c: char| !c.is_alphanumeric() && c != '_' && !c.is_whitespace();
+    let prefix =
+        old[..prefix].rfind(other).map_or(0, |at| at + old[at..].chars().next().map_or(0, char::len_utf8));
+    let rest = &old[old.len() - suffix..];
+    (prefix, rest.find(other).map_or(0, |at| rest.len() - at))
 }
 
 /// Bytes that are the same at both ends, cut at characters.
@@ -212,6 +248,13 @@ mod tests {
         let edits = diff(old, &new);
         assert_eq!(apply(old, &edits), new);
         assert!(edits.iter().map(|edit| edit.delete).sum::<u32>() <= 3, "{edits:?}");
+    }
+
+    #[test]
+    fn an_inserted_line_borrows_nothing_from_its_neighbours() {
+        let edits = diff("base\n<e2>\n<e3>\n", "base\n<e1>\n<e2>\n<e4>\n<e3>\n");
+        let inserted: Vec<_> = edits.iter().map(|edit| (edit.delete, edit.insert.as_str())).collect();
+        assert_eq!(inserted, [(0, "<e1>\n"), (0, "<e4>\n")]);
     }
 
     #[test]

@@ -63,6 +63,11 @@ impl ApiError {
         Self::new(StatusCode::FORBIDDEN, "forbidden", detail)
     }
 
+    /// Whether the same request can succeed later, unchanged.
+    pub(super) fn is_passing(&self) -> bool {
+        self.status.is_server_error() || self.code == "branch_not_ready"
+    }
+
     pub(super) fn unavailable(detail: impl Into<String>) -> Self {
         Self::new(StatusCode::SERVICE_UNAVAILABLE, "unavailable", detail)
     }

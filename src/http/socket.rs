@@ -244,10 +244,15 @@ async fn write_out(
     }
 }
 
-/// The next binary frame; `None` at the end of the socket, or when nothing came for too long.
-async fn next_frame(stream: &mut SplitStream<WebSocket>) -> Option<Bytes> {
+/// The next binary frame; `None` at the end of the socket, or when nothing came for too long. A socket that does not
+/// take its answers is not read, so that they stay bounded.
+async fn next_frame(line: &Line, stream: &mut SplitStream<WebSocket>) -> Option<Bytes> {
     loop {
-        let message = tokio::time::timeout(SILENT_FOR, stream.next()).await.ok()??;
+        let read = async {
+            line.outbox.room().await;
+            stream.next().await
+        };
+        let message = tokio::time::timeout(SILENT_FOR, read).await.ok()??;
         match message.ok()? {
             Message::Binary(bytes) => return Some(bytes),
             Message::Ping(_) | Message::Pong(_) => {}
@@ -303,7 +308,7 @@ async fn talk_y(
     let epoch = member.standing().epoch;
     loop {
         tokio::select! {
-            frame = next_frame(&mut stream) => {
+            frame = next_frame(line, &mut stream) => {
                 let Some(frame) = frame else { return };
                 let Ok(messages) = frame::parse(&frame) else {
                     line.outbox.close(MALFORMED, "malformed frame");
@@ -357,6 +362,8 @@ async fn collab(
 struct Opened {
     document: Document,
     channel: Channel,
+    /// The right of the token that it was opened with.
+    token: Permission,
 }
 
 /// Frames before the first token are refused: only the authentication message may come first.
@@ -367,14 +374,14 @@ async fn talk_hocuspocus(
     mut stream: SplitStream<WebSocket>,
 ) {
     let mut opened: HashMap<Arc<str>, Opened> = HashMap::new();
-    let mut seat: Option<(Arc<Hub>, Arc<Member>, Permission)> = None;
+    let mut seat: Option<Arc<Member>> = None;
     let mut watch = None;
     let mut epoch = 0;
     let mut channels: Channel = 0;
     let deadline = Instant::now() + TOKEN_WITHIN;
     loop {
         let frame = tokio::select! {
-            frame = next_frame(&mut stream) => frame,
+            frame = next_frame(line, &mut stream) => frame,
             () = tokio::time::sleep_until(deadline), if seat.is_none() => {
                 line.outbox.close(FORBIDDEN, "no token within 10 s");
                 return;
@@ -389,9 +396,9 @@ async fn talk_hocuspocus(
                     line.outbox.close(FORBIDDEN, "the session was ended");
                     return;
                 }
-                if let Some((_, member, token)) = &seat {
-                    let can_write = member.writer(*token).is_some();
+                if let Some(member) = &seat {
                     for (name, one) in &opened {
+                        let can_write = member.writer(one.token).is_some();
                         line.outbox.answer(hocuspocus::authenticated(name, can_write));
                         one.document.regrant(line.name(one.channel)).await;
                     }
@@ -419,15 +426,39 @@ async fn talk_hocuspocus(
         match body {
             Body::Token(token) => {
                 let session = session_of(state, token.expose_secret(), Some(branch)).await;
-                let hub = state.branches.hub(branch).await;
-                let (Ok((row, permission)), Ok(hub)) = (session, hub) else {
-                    line.outbox.answer(hocuspocus::permission_denied(name, "the token is not valid"));
-                    continue;
+                let entered = match session {
+                    Ok((row, permission)) => state
+                        .branches
+                        .hub(branch)
+                        .await
+                        .map_err(ApiError::from)
+                        .map(|hub| (row, permission, hub)),
+                    Err(error) => Err(error),
+                };
+                let (row, permission, hub) = match entered {
+                    Ok(entered) => entered,
+                    // Told that permission is denied, a stock client stops for ever.
+                    Err(error) if error.is_passing() => {
+                        line.outbox.close(4500, "perch can't open the branch now; come back");
+                        return;
+                    }
+                    Err(_) => {
+                        line.outbox.answer(hocuspocus::permission_denied(name, "the token is not valid"));
+                        continue;
+                    }
                 };
                 let member = hub.members().enter(&row);
+                if let Some(seated) = &seat
+                    && !Arc::ptr_eq(seated, &member)
+                {
+                    // One watch tells when the socket's session ends; a second session would outlive its own end here.
+                    let reason = "this socket belongs to another session; open one for each";
+                    line.outbox.answer(hocuspocus::permission_denied(name, reason));
+                    continue;
+                }
                 watch = Some(member.watch());
                 epoch = row.epoch;
-                seat = Some((Arc::clone(&hub), Arc::clone(&member), permission));
+                seat = Some(Arc::clone(&member));
                 if let Some(old) = opened.remove(name) {
                     line.documents.lock().remove(&old.channel);
                     old.document.leave(line.name(old.channel)).await;
@@ -443,6 +474,10 @@ async fn talk_hocuspocus(
                         let can_write = member.writer(permission).is_some();
                         line.outbox.answer(hocuspocus::authenticated(&name, can_write));
                         opened.insert(name, one);
+                    }
+                    Err(DocError::Closed | DocError::Failed | DocError::Log(_) | DocError::Disk(_)) => {
+                        line.outbox.close(4500, "the document can't be opened now; come back");
+                        return;
                     }
                     Err(error) => {
                         line.outbox.answer(hocuspocus::permission_denied(name, &error.to_string()));
@@ -491,5 +526,5 @@ async fn join(
     };
     document.join(join).await?;
     line.documents.lock().insert(channel, document.clone());
-    Ok((name, Opened { document, channel }))
+    Ok((name, Opened { document, channel, token }))
 }

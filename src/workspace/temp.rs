@@ -176,7 +176,18 @@ impl Workspace {
         off_runtime(move || {
             let file =
                 this.open_temp(&name, OFlags::RDONLY).map_err(FsError::io("look at a replaced file"))?;
-            Ok(!lease(&file))
+            Ok(!lease(&file, libc::F_WRLCK))
+        })
+        .await
+    }
+
+    /// Whether a process has the file at `path` open for writing now.
+    pub async fn is_being_written(&self, path: &RelPath) -> Result<bool, FsError> {
+        let (this, path) = (self.clone(), path.clone());
+        off_runtime(move || {
+            let flags = OFlags::RDONLY | OFlags::NONBLOCK | OFlags::NOCTTY;
+            let Some(file) = this.open_at(&path, flags)? else { return Ok(false) };
+            Ok(!lease(&file, libc::F_RDLCK))
         })
         .await
     }
@@ -213,14 +224,15 @@ impl Workspace {
 /// Linux's `F_SETSIG`, which the libc crate does not name.
 const F_SETSIG: libc::c_int = 10;
 
-/// Tries for a write lease, which the kernel gives only while nobody else has the file open, and lets it go.
+/// Tries for a lease and lets it go: the kernel gives a write lease only while nobody else has the file open, a read
+/// lease while nobody has it open for writing.
 #[expect(unsafe_code, reason = "no safe crate offers F_SETLEASE")]
-fn lease(file: &OwnedFd) -> bool {
+fn lease(file: &OwnedFd, kind: libc::c_int) -> bool {
     // SAFETY: F_SETLEASE takes an integer and the descriptor is open; it touches no memory of ours.
     // The signal that tells of a broken lease would end the process by default; SIGURG is ignored.
     unsafe {
         libc::fcntl(file.as_raw_fd(), F_SETSIG, libc::SIGURG);
-        let got = libc::fcntl(file.as_raw_fd(), libc::F_SETLEASE, libc::F_WRLCK) == 0;
+        let got = libc::fcntl(file.as_raw_fd(), libc::F_SETLEASE, kind) == 0;
         libc::fcntl(file.as_raw_fd(), libc::F_SETLEASE, libc::F_UNLCK);
         got
     }

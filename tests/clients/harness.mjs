@@ -1,7 +1,7 @@
 // What scenarios share: the real binary, its API, unmodified clients of each protocol, and the check at rest.
 import { HocuspocusProvider, HocuspocusProviderWebsocket } from '@hocuspocus/provider'
 import assert from 'node:assert/strict'
-import { spawn } from 'node:child_process'
+import { execFileSync, spawn } from 'node:child_process'
 import fs from 'node:fs'
 import net from 'node:net'
 import os from 'node:os'
@@ -53,6 +53,34 @@ export async function start(extra = {}, args = []) {
   }
   perch.ended = new Promise((resolve) => perch.on('exit', (code, signal) => resolve({ code, signal })))
   await eventually('ready', async () => (await fetch(`${url}/readyz`)).status === 200, 15_000)
+}
+/** Takes the database away: nothing commits until the returned function is called. */
+export async function holdDatabase() {
+  const url = process.env.DATABASE_URL
+  const lite = `import sqlite3, sys
+db = sqlite3.connect(sys.argv[1], isolation_level=None)
+db.execute('begin immediate')
+print('held', flush=True)
+sys.stdin.read()`
+  const holder = url
+    ? spawn('psql', [url, '-qAt'], { stdio: ['pipe', 'pipe', 'inherit'] })
+    : spawn('python3', ['-c', lite, path.join(data, 'perch.sqlite')], { stdio: ['pipe', 'pipe', 'inherit'] })
+  if (url) holder.stdin.write("begin; lock table document_log in exclusive mode; select 'held';\n")
+  const ended = new Promise((resolve) => holder.on('exit', resolve))
+  await new Promise((resolve, reject) => { holder.stdout.on('data', resolve); holder.on('exit', reject) })
+  return async () => {
+    holder.stdin.end()
+    await ended
+  }
+}
+/** Asks the test's own database; gives rows as arrays of text. */
+export function ask(sql) {
+  const url = process.env.DATABASE_URL
+  const lite = 'import sqlite3, sys\nfor row in sqlite3.connect(sys.argv[1]).execute(sys.argv[2]): print(*row, sep="|")'
+  const said = url
+    ? execFileSync('psql', [url, '-qAtc', sql])
+    : execFileSync('python3', ['-c', lite, path.join(data, 'perch.sqlite'), sql])
+  return said.toString().split('\n').filter(Boolean).map((row) => row.split('|'))
 }
 export async function crash() {
   perch.kill('SIGKILL')
@@ -111,22 +139,27 @@ export function hClient(s, file, socket) {
   return client
 }
 export const count = (text, token) => text.split(token).length - 1
+/** A text for a message: runs of one letter cut, and the whole too. */
+export const shown = (text) => JSON.stringify(text.replaceAll(/(.)\1{20,}/g, '$1…').slice(0, 2000))
 export async function atRest(file, editors, tokens) {
   let texts
   await eventually('all hold the same text', () => {
     texts = [fs.readFileSync(file, 'utf8').replaceAll('\r\n', '\n'), ...editors.map((editor) => editor.text.toString())]
     return texts.every((text) => text === texts[0]) && tokens.every((token) => count(texts[0], token) > 0)
-  }).catch((error) => { throw new Error(`${error.message}\n${texts.map((t) => JSON.stringify(t.slice(0, 2000))).join('\n')}`) })
+  }).catch((error) => { const missing = tokens.filter((token) => texts.some((text) => count(text, token) !== 1))
+    throw new Error(`${error.message}; not once everywhere: ${missing}\n${[...new Set(texts)].map((t) => `${texts.flatMap((text, n) => (text === t ? [n] : []))}: ${shown(t)}`).join('\n')}`) })
   for (const token of tokens) assert.equal(count(texts[0], token), 1, `${token} is there once`)
   return texts[0]
 }
+/** Where `line` draws from; a random plan puts its own generator here. */
+export const chance = { next: Math.random }
 let made = 0
 export const token = (who) => `<${who}${++made}>`
 /** Types a token as a line of its own, so that no other token is torn. */
 export function line(editor, who, tokens) {
   const one = token(who)
   const lines = editor.text.toString().split('\n')
-  const at = lines.slice(0, Math.floor(Math.random() * lines.length)).join('\n').length
+  const at = lines.slice(0, Math.floor(chance.next() * lines.length)).join('\n').length
   editor.text.insert(at === 0 ? 0 : at + 1, `${one}\n`)
   tokens.push(one)
 }

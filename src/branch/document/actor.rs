@@ -172,9 +172,7 @@ impl Actor {
                 // What only it could bring may be taken from others now.
                 self.retry_held().await;
             }
-            Command::Drained(id) => {
-                self.send_diff(id);
-            }
+            Command::Drained(id) => self.on_drained(id),
             Command::Regrant(id) => self.on_regrant(id),
             Command::Flush(reply) => self.wait_for_disk(reply),
             Command::Write { grant, base, bytes, reply } => match self.write(&grant, base, &bytes).await {

@@ -21,10 +21,10 @@ use tracing::{debug, warn};
 const WRITE_AFTER: Duration = Duration::from_millis(300);
 /// The longest that a keystroke waits to be written under steady typing.
 const WRITE_AT_LATEST: Duration = Duration::from_secs(2);
-/// An outside writer that has not closed the file is taken as done after this long without a change (H8).
-const QUIET: Duration = Duration::from_millis(100);
+/// Outside writers are done once nobody has the file open for writing and this long has passed without a change (H8).
+pub(super) const QUIET: Duration = Duration::from_millis(100);
 /// An outside change is taken in at the latest after this long.
-const QUIET_AT_LATEST: Duration = Duration::from_secs(2);
+pub(super) const QUIET_AT_LATEST: Duration = Duration::from_secs(2);
 /// A path must be absent this long to count as deleted: editors and git replace files by unlink and create (H9).
 /// Longer than a rename from outside takes to be followed (`branch::moves`).
 const ABSENT_SETTLE: Duration = Duration::from_millis(1_000);
@@ -42,6 +42,8 @@ pub(super) enum Seen {
     Same,
     Absent,
     Bytes(Bytes),
+    /// The same, and somebody still has the file open for writing.
+    Unfinished(Bytes),
     TooLarge(u64),
     NotAFile,
 }
@@ -253,7 +255,11 @@ pub(super) async fn look(
         Ok(None) => Ok(if known.is_none() { Seen::Same } else { Seen::Absent }),
         Ok(Some(file)) => {
             let version = heavy(file.bytes.len(), || Version::of(&file.bytes));
-            Ok(if known == Some(version) { Seen::Same } else { Seen::Bytes(file.bytes) })
+            if known == Some(version) {
+                return Ok(Seen::Same);
+            }
+            let is_unfinished = workspace.is_being_written(path).await?;
+            Ok(if is_unfinished { Seen::Unfinished(file.bytes) } else { Seen::Bytes(file.bytes) })
         }
         Err(FsError::TooLarge { len_bytes, .. }) => Ok(Seen::TooLarge(len_bytes)),
         Err(FsError::WrongKind { .. }) => Ok(Seen::NotAFile),
@@ -275,7 +281,7 @@ impl Actor {
             return;
         }
         if !self.disk.asides.is_empty() && now >= self.disk.look_at_asides {
-            self.look_at_asides().await;
+            self.look_at_asides(false).await;
         }
         let suspected = self.disk.suspicion.as_ref().is_some_and(|suspicion| suspicion.look_at <= now);
         let write_due = self.disk.suspicion.is_none()
@@ -362,7 +368,7 @@ impl Actor {
                 self.settle_waiters();
                 return;
             }
-            Seen::Bytes(bytes) => Some(Version::of(bytes)),
+            Seen::Bytes(bytes) | Seen::Unfinished(bytes) => Some(heavy(bytes.len(), || Version::of(bytes))),
             Seen::Absent | Seen::TooLarge(_) | Seen::NotAFile => None,
         };
         let settle = if matches!(seen, Seen::Absent) { ABSENT_SETTLE } else { QUIET };
@@ -381,21 +387,23 @@ impl Actor {
                 suspicion.last_change = now;
             }
         }
-        let closed = suspicion.is_closed && !matches!(seen, Seen::Absent);
-        let is_settled =
-            closed || now >= suspicion.last_change + settle || now >= suspicion.first + QUIET_AT_LATEST;
+        // One writer closed it; another may be at work.
+        let closed = suspicion.is_closed && matches!(seen, Seen::Bytes(_));
+        let is_quiet = !matches!(seen, Seen::Unfinished(_)) && now >= suspicion.last_change + settle;
+        let is_settled = closed || is_quiet || now >= suspicion.first + QUIET_AT_LATEST;
         if is_settled {
             self.disk.suspicion = None;
             self.take_in(seen).await;
         } else {
-            suspicion.look_at = (suspicion.last_change + settle).min(suspicion.first + QUIET_AT_LATEST);
+            let at = (suspicion.last_change + settle).max(now + QUIET / 2);
+            suspicion.look_at = at.min(suspicion.first + QUIET_AT_LATEST);
         }
     }
 
     async fn take_in(&mut self, seen: Seen) {
         match seen {
             Seen::Same => {}
-            Seen::Bytes(bytes) => {
+            Seen::Bytes(bytes) | Seen::Unfinished(bytes) => {
                 if let Err(error) = self.ingest(&bytes, None).await {
                     self.ingest_failed(error).await;
                 } else {
@@ -472,7 +480,9 @@ impl Actor {
             }
         }
         let record = self.disk.record();
+        crate::base::fault("logged");
         self.log.commit(Some(record), now_ms).await?;
+        crate::base::fault("committed");
         self.answer_committed();
         for (update, _) in &updates {
             self.broadcast_update(None, update);
@@ -527,6 +537,7 @@ impl Actor {
         }
         self.push_all(&updates, author);
         self.log.commit(None, self.context.clock.now_ms()).await?;
+        crate::base::fault("committed");
         self.answer_committed();
         for (update, _) in &updates {
             self.broadcast_update(None, update);
@@ -634,12 +645,12 @@ impl Actor {
         }
     }
 
-    /// Takes in what was written to replaced files after they were replaced.
-    async fn look_at_asides(&mut self) {
+    /// Takes in what was written to replaced files after they were replaced. `is_end`: there will be no later look.
+    pub(super) async fn look_at_asides(&mut self, is_end: bool) {
         self.disk.look_at_asides = Instant::now() + QUIET_AT_LATEST / 4;
         let too_many = self.disk.asides.len().saturating_sub(MAX_ASIDE);
         for (index, aside) in std::mem::take(&mut self.disk.asides).into_iter().enumerate() {
-            let is_last_look = index < too_many || aside.since.elapsed() > ASIDE_FOR;
+            let is_last_look = is_end || index < too_many || aside.since.elapsed() > ASIDE_FOR;
             let held = self.context.workspace.has_writers(&aside.name).await.unwrap_or(false);
             if held && !is_last_look {
                 self.disk.asides.push(aside);

@@ -48,8 +48,11 @@ pub(super) struct Connection {
     wire: Wire,
     /// Clocks the client certainly has; `None` before its sync step 1.
     base: Option<Arc<[(u64, u32)]>>,
-    /// Client ids under which it shows itself, and so types.
+    /// Frames for it were dropped. Until the diff that makes up for them, `base` must not move and nothing is pushed.
+    is_stale: bool,
+    /// Client ids under which it types: those that it shows presence under; where it shows none, those that it brought.
     ids: Vec<u64>,
+    shows_presence: bool,
 }
 
 /// An update that waits, outside yrs, for what it builds on.
@@ -68,7 +71,9 @@ impl Connection {
             channel: join.channel,
             wire: join.wire,
             base: None,
+            is_stale: false,
             ids: Vec::new(),
+            shows_presence: false,
         };
         (join.connection, connection)
     }
@@ -155,6 +160,7 @@ impl Actor {
         connection.base = Some(clocks.into());
         if connection.outbox.is_crowded() {
             connection.outbox.mark_stale(connection.channel);
+            connection.is_stale = true;
         } else {
             self.send_diff(id);
         }
@@ -176,6 +182,13 @@ impl Actor {
         connection.outbox.forget(connection.channel);
         connection.outbox.answer(connection.wire.sync_step2(&diff));
         connection.base = Some(now);
+        connection.is_stale = false;
+    }
+
+    /// The socket of a stale connection has taken all that waited.
+    pub(super) fn on_drained(&mut self, id: ConnectionId) {
+        self.send_diff(id);
+        self.send_presence(id);
     }
 
     fn send_presence(&self, id: ConnectionId) {
@@ -263,8 +276,8 @@ impl Actor {
     }
 
     /// H6: client ids of which the update holds new clocks, though another session types under them on a connection of
-    /// its own, which will bring them itself: a forged id would make its owner's real edits look known. Who types under
-    /// an id is who shows presence under it; a client without presence can't be told from those who relay its edits.
+    /// its own, which will bring them itself: a forged id would make its owner's real edits look known. See
+    /// [`Connection::ids`] for who types under an id.
     fn typed_elsewhere(&self, id: ConnectionId, info: &UpdateInfo) -> Vec<(u64, ConnectionId)> {
         let Some(connection) = self.connections.get(&id) else { return Vec::new() };
         let own = connection.member.session();
@@ -337,8 +350,16 @@ impl Actor {
         if !applied.changed {
             return;
         }
-        let Some(connection) = self.connections.get(&id) else { return };
+        let Some(connection) = self.connections.get_mut(&id) else { return };
         let session = connection.member.session();
+        for range in &applied.inserted {
+            let client = range.client;
+            let is_own = self.log.authors().owner(client).is_none_or(|owner| is_session(owner, session));
+            let is_news = !connection.shows_presence && is_own && !connection.ids.contains(&client);
+            if is_news && connection.ids.len() < MAX_IDS {
+                connection.ids.push(client);
+            }
+        }
         let author = Author::Session(session.clone());
         self.needs_normalising |= info.has_carriage_return || info.has_bom;
         self.log.push(update.clone(), applied, &author, self.context.clock.now_ms());
@@ -422,13 +443,15 @@ impl Actor {
         let mut broadcast = Broadcast::new(update, Wire::update);
         let checkpoint = Arc::clone(&self.checkpoint);
         for (id, connection) in &mut self.connections {
-            if Some(*id) == except || connection.base.is_none() {
+            if Some(*id) == except || connection.base.is_none() || connection.is_stale {
                 continue;
             }
             let frame = broadcast.frame(&connection.wire);
-            if connection.outbox.push(connection.channel, frame) == (Pushed::Queued { was_empty: true }) {
+            match connection.outbox.push(connection.channel, frame) {
                 // All before this update has been handed to the socket.
-                connection.base = Some(Arc::clone(&checkpoint));
+                Pushed::Queued { was_empty: true } => connection.base = Some(Arc::clone(&checkpoint)),
+                Pushed::Queued { was_empty: false } => {}
+                Pushed::Stale => connection.is_stale = true,
             }
         }
         self.advance_checkpoint();
@@ -463,27 +486,41 @@ impl Actor {
         }
     }
 
-    /// The ids under which a connection shows itself are those under which it types.
+    /// Who shows presence under an id types under it, whoever brought its first edits.
     fn claim_ids(&mut self, id: ConnectionId) {
-        let Some(connection) = self.connections.get(&id) else { return };
-        let is_new = |client: &u64| !connection.ids.contains(client);
-        let shown: Vec<u64> = self.awareness.ids_of(id).filter(is_new).take(MAX_IDS).collect();
+        let Some(connection) = self.connections.get_mut(&id) else { return };
+        if !connection.shows_presence {
+            connection.ids.clear();
+        }
+        let ids = &mut connection.ids;
+        let shown: Vec<u64> = self
+            .awareness
+            .ids_of(id)
+            .filter(|client| !ids.contains(client))
+            .take(MAX_IDS - ids.len())
+            .collect();
+        connection.shows_presence |= !shown.is_empty();
         for client in shown {
-            if let Some(connection) = self.connections.get_mut(&id)
-                && connection.ids.len() < MAX_IDS
-            {
-                connection.ids.push(client);
-                self.log.authors_mut().claim(client, connection.member.session());
-            }
+            connection.ids.push(client);
+            self.log.authors_mut().claim(client, connection.member.session());
+        }
+        let ids = connection.ids.clone();
+        for (_, other) in
+            self.connections.iter_mut().filter(|(of, other)| **of != id && !other.shows_presence)
+        {
+            other.ids.retain(|client| !ids.contains(client));
         }
     }
 
     /// To all, the sender too: a lone editor must hear something at least every 30 s.
-    pub(super) fn broadcast_awareness(&self, payload: &[u8]) {
+    pub(super) fn broadcast_awareness(&mut self, payload: &[u8]) {
         let mut broadcast = Broadcast::new(payload, Wire::awareness);
-        for connection in self.connections.values().filter(|connection| connection.base.is_some()) {
+        for connection in self.connections.values_mut() {
+            if connection.base.is_none() || connection.is_stale {
+                continue;
+            }
             let frame = broadcast.frame(&connection.wire);
-            connection.outbox.push(connection.channel, frame);
+            connection.is_stale = connection.outbox.push(connection.channel, frame) == Pushed::Stale;
         }
     }
 

@@ -6,13 +6,14 @@
 
 use super::DocError;
 use super::actor::Actor;
-use super::disk::{JobDone, Seen, Shape, WriteError, look};
+use super::disk::{JobDone, QUIET, QUIET_AT_LATEST, Seen, Shape, WriteError, look};
 use crate::base::heavy;
 use crate::branch::versions::Version;
 use crate::store::{Append, DiskRecord, Intent};
 use crate::workspace::FsError;
 use bytes::Bytes;
 use std::sync::Arc;
+use tokio::time::Instant;
 use tracing::warn;
 
 /// A write-back that reached the file.
@@ -31,6 +32,8 @@ pub(super) struct Wrote {
     came_out: Option<Bytes>,
     /// Whether that was what the disk peer held.
     was_known: bool,
+    /// Somebody still had it open when it was read; otherwise it can't change any more.
+    is_held: bool,
 }
 
 impl Actor {
@@ -59,6 +62,7 @@ impl Actor {
                 temp: None,
                 came_out: None,
                 was_known: true,
+                is_held: false,
             };
             (bytes, wrote)
         });
@@ -107,10 +111,20 @@ impl Actor {
                 };
                 crate::base::fault("exchanged");
                 if swapped {
-                    let old = workspace.inspect_temp(&staged.name).await;
-                    let old = old.map_err(|error| WriteError::Unsure(error.to_string()))?;
-                    wrote.was_known = old.as_ref().map(|old| Version::of(&old.bytes)) == known;
-                    wrote.came_out = old.map(|old| old.bytes);
+                    let patience = Instant::now() + QUIET_AT_LATEST;
+                    loop {
+                        // Asked before it is read: what nobody has open and no path leads to is final.
+                        wrote.is_held = workspace.has_writers(&staged.name).await.unwrap_or(false);
+                        let old = workspace.inspect_temp(&staged.name).await;
+                        let old = old.map_err(|error| WriteError::Unsure(error.to_string()))?;
+                        wrote.was_known = old.as_ref().map(|old| Version::of(&old.bytes)) == known;
+                        wrote.came_out = old.map(|old| old.bytes);
+                        // H8: a writer that was in the middle of the file when it was replaced may finish.
+                        if wrote.was_known || !wrote.is_held || Instant::now() > patience {
+                            break;
+                        }
+                        tokio::time::sleep(QUIET / 4).await;
+                    }
                     wrote.temp = Some(staged.name);
                 }
                 Ok(wrote)
@@ -141,9 +155,8 @@ impl Actor {
         crate::base::fault("recorded");
         metrics::counter!("perch_write_backs_total").increment(1);
         if let Some(name) = &wrote.temp {
-            let held = self.context.workspace.has_writers(name).await.unwrap_or(false);
             match &wrote.came_out {
-                Some(bytes) if held => self.keep_aside(name.clone(), bytes),
+                Some(bytes) if wrote.is_held => self.keep_aside(name.clone(), bytes),
                 _ => self.remove_temp(name).await,
             }
         }
@@ -187,6 +200,7 @@ impl Actor {
     pub(super) async fn recover(&mut self, intent: Option<Intent>) -> Result<(), DocError> {
         let disk = |error: FsError| DocError::Disk(error.to_string());
         if let Some(intent) = intent {
+            let is_held = self.context.workspace.has_writers(&intent.temp).await.unwrap_or(false);
             let temp = self.context.workspace.inspect_temp(&intent.temp).await.map_err(disk)?;
             let happened = match &temp {
                 Some(temp) => temp.stat.inode != intent.inode,
@@ -206,6 +220,7 @@ impl Actor {
                     temp: Some(intent.temp.clone()),
                     was_known: old.as_ref().map(|old| Version::of(old)) == self.disk.version,
                     came_out: old,
+                    is_held,
                 };
                 self.on_wrote(wrote).await;
             } else {
@@ -215,7 +230,7 @@ impl Actor {
             }
         }
         match self.look_now().await.map_err(disk)? {
-            Seen::Bytes(bytes) => self.ingest(&bytes, None).await?,
+            Seen::Bytes(bytes) | Seen::Unfinished(bytes) => self.ingest(&bytes, None).await?,
             Seen::Same => {
                 if let Ok(Some(file)) = self.context.workspace.read(&self.path, self.context.max_bytes).await
                     && let Ok((text, format)) = crate::crdt::decode(&file.bytes)
@@ -238,6 +253,7 @@ impl Actor {
 
     /// One last write-back when the document is unloaded or perch stops.
     pub(super) async fn flush_before_end(&mut self) {
+        self.look_at_asides(true).await;
         for _ in 0..3 {
             if let Some(job) = self.job.take() {
                 let done = job.await;

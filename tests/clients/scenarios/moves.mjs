@@ -65,8 +65,8 @@ export async function moves() {
   assert.deepEqual(fs.readdirSync(b.files), ['moved'])
 }
 
-/** H9: from outside. A rename is followed; the backup and new file of an editor's save are not. */
-export async function h9() {
+/** H9, the other half: a rename from outside is followed; the backup and new file of an editor's save are not. */
+export async function follows() {
   await start()
   const b = await branch()
   const at = (name) => path.join(b.files, name)

@@ -1,0 +1,238 @@
+// Random plans: what people, processes and machines do to one file, in any order. Nothing is lost, nothing is doubled.
+import assert from 'node:assert/strict'
+import fs from 'node:fs'
+import path from 'node:path'
+import { api, ask, atRest, branch, chance, count, crash, eventually, hClient, line, perch, session, shown, sleep, start, token, yClient } from '../harness.mjs'
+
+/** A generator of its own for each plan, so that one plan of a seed can be run alone. */
+function generator(seed) {
+  let state = seed >>> 0
+  return () => {
+    state = (state + 0x6d2b79f5) >>> 0
+    let t = Math.imul(state ^ (state >>> 15), 1 | state)
+    t = (t + Math.imul(t ^ (t >>> 7), 61 | t)) ^ t
+    return ((t ^ (t >>> 14)) >>> 0) / 2 ** 32
+  }
+}
+const whole = (n) => Math.floor(chance.next() * n)
+const pick = (list) => list[whole(list.length)]
+const wire = (editor) => editor.socket?.webSocket ?? editor.provider.ws
+
+class Plan {
+  constructor(number) {
+    this.end = number % 2 ? '\r\n' : '\n'
+    this.tokens = ['base']
+    this.gone = []
+    this.editors = []
+    this.offline = new Map()
+    this.stopped = new Map()
+    this.slow = []
+    this.done = []
+  }
+  async begin() {
+    this.branch = await branch()
+    this.file = path.join(this.branch.files, 'a.txt')
+    this.route = `/v1/branches/${this.branch.id}/files/a.txt`
+    fs.writeFileSync(this.file, `base${this.end}`)
+    for (let n = 0; n < 6; n++) {
+      const s = await session(this.branch, `user${n}`)
+      this.editors.push(n % 2 ? hClient(s, 'a.txt') : yClient(s, 'a.txt'))
+    }
+    this.readers = [yClient(await session(this.branch, 'eve', 'read'), 'a.txt')]
+    await eventually('synced', () => this.everybody().every((editor) => editor.synced()))
+  }
+  everybody() { return [...this.editors, ...this.readers] }
+  mark(who) {
+    const one = token(who)
+    this.tokens.push(one)
+    return one
+  }
+  type() { line(pick(this.editors), 'e', this.tokens) }
+  /** Deletes a line that somebody typed and that this editor sees. */
+  erase() {
+    const editor = pick(this.editors)
+    if (this.offline.has(editor) || this.stopped.has(editor)) return
+    const text = editor.text.toString()
+    const seen = this.tokens.filter((one) => one !== 'base' && text.includes(`${one}\n`))
+    if (seen.length < 5) return
+    const one = pick(seen)
+    editor.text.delete(text.indexOf(`${one}\n`), one.length + 1)
+    this.tokens.splice(this.tokens.indexOf(one), 1)
+    this.gone.push(one)
+  }
+  async leave(step) {
+    const editor = pick(this.editors)
+    if (this.offline.has(editor) || this.stopped.has(editor)) return
+    const provider = editor.socket ?? editor.provider
+    provider.disconnect()
+    if (editor.socket) await eventually('disconnected', () => editor.socket.status === 'disconnected')
+    for (let n = 1 + whole(3); n > 0; n--) line(editor, 'off', this.tokens)
+    this.offline.set(editor, step + whole(15))
+  }
+  comeBack(step) {
+    for (const [editor, when] of this.offline) {
+      if (step < when) continue
+      void (editor.socket ?? editor.provider).connect()
+      this.offline.delete(editor)
+    }
+    for (const [socket, when] of this.stopped.values()) if (step >= when) socket.resume()
+    for (const [editor, [, when]] of this.stopped) if (step >= when) this.stopped.delete(editor)
+  }
+  stopReading(step) {
+    const editor = pick(this.everybody())
+    const socket = wire(editor)
+    if (!socket || this.stopped.has(editor) || this.offline.has(editor)) return
+    socket.pause()
+    this.stopped.set(editor, [socket, step + whole(20)])
+  }
+  append() { fs.appendFileSync(this.file, `${this.mark('append')}${this.end}`) }
+  /**
+   * Reads, then writes what it read with one line more. perch is held still between the two, or the writer itself would
+   * undo what was written meanwhile; where perch is in its own work at that moment is as random as before.
+   */
+  rewrite(write) {
+    perch.kill('SIGSTOP')
+    try {
+      const lines = fs.readFileSync(this.file, 'utf8').split(this.end)
+      lines.splice(whole(lines.length), 0, this.mark('disk'))
+      return write(lines.join(this.end))
+    } finally {
+      perch.kill('SIGCONT')
+    }
+  }
+  rename() {
+    this.rewrite((content) => {
+      fs.writeFileSync(`${this.file}.new`, content)
+      fs.renameSync(`${this.file}.new`, this.file)
+    })
+  }
+  inPlace() { this.rewrite((content) => fs.writeFileSync(this.file, content)) }
+  create() {
+    this.rewrite((content) => {
+      fs.unlinkSync(this.file)
+      fs.writeFileSync(this.file, content)
+    })
+  }
+  /**
+   * Many writes of whole lines with pauses, the file open all the while; others go on. On a busy machine a pause may be
+   * longer than the quiet after which perch takes a half-written file for a whole one, so nobody erases meanwhile: a
+   * line that went and came back that way is a new one.
+   */
+  slowly() {
+    if (this.slow.length > 0) return
+    const [fd, content] = this.rewrite((content) => [fs.openSync(this.file, 'w'), content])
+    const lines = content.split(this.end).map((one, n, all) => (n < all.length - 1 ? one + this.end : one))
+    const size = Math.ceil(lines.length / (2 + whole(6)))
+    this.slow.push((async () => {
+      for (let n = 0; n < lines.length; n += size) {
+        fs.writeSync(fd, lines.slice(n, n + size).join(''))
+        await sleep(20)
+      }
+      fs.closeSync(fd)
+    })())
+  }
+  async finishSlow() {
+    await Promise.all(this.slow.splice(0))
+  }
+  async write() {
+    const read = await api('GET', this.route)
+    if (read.status !== 200) return
+    const lines = (await read.text()).split(this.end)
+    const one = token('api')
+    lines.splice(whole(lines.length), 0, one)
+    this.type()
+    const answer = await api('PUT', this.route, lines.join(this.end), { 'if-match': read.headers.get('etag') })
+    if (answer.status === 200) this.tokens.push(one)
+    else assert.ok([412, 503].includes(answer.status), `${answer.status} ${await answer.text()}`)
+  }
+  async restart(hard) {
+    await this.finishSlow()
+    if (hard) await crash()
+    else {
+      perch.kill('SIGTERM')
+      assert.equal((await perch.ended).code, 0)
+    }
+    for (let n = whole(4); n > 0; n--) pick([() => this.type(), () => this.append()])()
+    await start()
+  }
+  async step(step) {
+    const deeds = [
+      [50, 'type'], [8, 'erase'], [8, 'leave'], [6, 'stopReading'], [5, 'append'], [4, 'rename'], [3, 'inPlace'], [3, 'create'],
+      [3, 'slowly'], [4, 'write'], [2, 'crash'], [1, 'stop']
+    ]
+    let dice = chance.next() * deeds.reduce((sum, [weight]) => sum + weight, 0)
+    const [, deed] = deeds.find(([weight]) => (dice -= weight) < 0)
+    // Nobody else writes to a file that a slow writer holds half written.
+    if (this.slow.length > 0 && !['type', 'leave', 'stopReading'].includes(deed)) await this.finishSlow()
+    this.done.push(deed)
+    if (deed === 'crash' || deed === 'stop') await this.restart(deed === 'crash')
+    else await this[deed](step)
+    this.comeBack(step)
+  }
+  async check() {
+    await this.finishSlow()
+    this.comeBack(Infinity)
+    const all = this.everybody()
+    await eventually('synced at the end', () => all.every((editor) => editor.synced())).catch((error) => {
+      throw new Error(`${error.message}: ${all.map((e) => `${e.socket ? 'h' : 'y'} ${e.synced()} ${e.provider.unsyncedChanges} ${e.closed?.code} ${e.refused} ${e.socket?.status}`).join('; ')}`)
+    })
+    let text = await atRest(this.file, all, this.tokens)
+    for (const one of this.gone) assert.equal(count(text, one), 0, `${one} was deleted`)
+    const raw = fs.readFileSync(this.file, 'utf8')
+    if (this.end === '\r\n') assert.equal(raw.replaceAll('\r\n', '').includes('\n'), false, shown(raw))
+    assert.deepEqual(ask(`select reason from draft where branch_id = '${this.branch.id}'`), [], 'nothing was refused')
+    // The log, replayed from nothing.
+    if (whole(3) === 0) {
+      await crash()
+      await start()
+      const late = yClient(await session(this.branch, 'late', 'read'), 'a.txt')
+      await eventually('late joiner', () => late.synced())
+      text = await atRest(this.file, [...all, late], this.tokens)
+    }
+    if (whole(3) === 0) await this.remove()
+  }
+  /** Deleted for good: everybody hears it, nothing brings the file back, and the path is free for a new generation. */
+  async remove() {
+    await eventually('synced', () => this.everybody().every((editor) => editor.synced()))
+    if (whole(2)) fs.unlinkSync(this.file)
+    else assert.equal((await api('DELETE', this.route)).status, 204)
+    await eventually('all are told', () => this.everybody().every((editor) => editor.closed?.code === 4404 || editor.refused))
+    if (whole(2)) {
+      await crash()
+      await start()
+    }
+    await sleep(700)
+    assert.ok(!fs.existsSync(this.file), 'nothing brings it back')
+    const anew = yClient(await session(this.branch, 'user0'), 'a.txt')
+    await eventually('opened anew', () => anew.synced())
+    assert.equal(anew.text.toString(), '')
+    const tokens = []
+    line(anew, 'anew', tokens)
+    await atRest(this.file, [anew], tokens)
+    anew.stop()
+  }
+}
+
+/** `PERCH_PLANS` plans of `PERCH_SEED`; `PERCH_PLAN` runs one of them alone. */
+export async function random() {
+  const seed = Number(process.env.PERCH_SEED ?? Date.now() % 1_000_000)
+  const only = process.env.PERCH_PLAN
+  const numbers = only ? [Number(only)] : Array.from({ length: Number(process.env.PERCH_PLANS ?? 3) }, (_, n) => n)
+  console.log(`random plans: ${numbers.length}, PERCH_SEED=${seed}`)
+  await start()
+  for (const number of numbers) {
+    chance.next = generator(seed * 1_000_003 + number)
+    const plan = new Plan(number)
+    try {
+      await plan.begin()
+      for (let step = 0; step < 60; step++) {
+        await plan.step(step)
+        await sleep(chance.next() * 20)
+      }
+      await plan.check()
+    } catch (error) {
+      throw new Error(`PERCH_SEED=${seed} PERCH_PLAN=${number}: ${error.message}\nafter: ${plan.done.join(' ')}\n${error.stack.split('\n').filter((one) => / at /.test(one)).join('\n')}`)
+    }
+    for (const editor of plan.everybody()) editor.stop()
+  }
+}
