@@ -4,10 +4,14 @@ use clap::{Args, Parser, Subcommand};
 use secrecy::SecretString;
 use std::net::SocketAddr;
 use std::path::PathBuf;
+use std::time::Duration;
 
 /// A self-hosted backend for editing code together.
+///
+/// Without a command it serves: on 127.0.0.1:7744, with SQLite in its own data folder. It prints a link that opens it
+/// signed in. Each option can also be set by the environment variable named with it.
 #[derive(Debug, Parser)]
-#[command(name = "perch", version, about)]
+#[command(name = "perch", version, about, after_help = AFTER_HELP)]
 pub struct Cli {
     /// What to do; `serve` when left out.
     #[command(subcommand)]
@@ -17,11 +21,18 @@ pub struct Cli {
     pub serve: Config,
 }
 
+const AFTER_HELP: &str = "By environment only:
+  PERCH_OWNER_TOKEN  an owner token that is valid while perch runs, 16 or more visible ASCII characters
+  PERCH_LOG          what is logged, such as `debug` or `warn,perch::branch=debug` [default: info]
+
+SIGTERM stops in order, a second one at once. SIGHUP reads the TLS files again.";
+
 /// What perch does.
 #[derive(Debug, Subcommand)]
 pub enum Command {
     /// Runs perch in the foreground.
-    Serve(Config),
+    #[command(after_help = AFTER_HELP)]
+    Serve(Box<Config>),
     /// Makes, lists and revokes API tokens, also while perch runs.
     Token(TokenCommand),
     /// Rotates the keys that sign session tokens, also while perch runs.
@@ -96,33 +107,72 @@ pub struct Place {
 /// All settings of a server.
 #[derive(Clone, Debug, Args)]
 pub struct Config {
-    /// Address to listen on; port 0 takes any free one.
-    #[arg(long, env = "PERCH_LISTEN", default_value = "127.0.0.1:7744")]
-    pub listen: SocketAddr,
     /// Data folder; by default `perch` in the XDG data folder.
-    #[arg(long, env = "PERCH_DATA")]
+    #[arg(long, env = "PERCH_DATA", value_name = "DIR", help_heading = "Data")]
     pub data: Option<PathBuf>,
-    /// `postgres://…`; without it SQLite in the data folder.
-    #[arg(long, env = "DATABASE_URL", hide_env_values = true)]
+    /// `postgres://user:password@host/name`; without it SQLite in the data folder.
+    #[arg(long, env = "DATABASE_URL", hide_env_values = true, value_name = "URL", help_heading = "Data")]
     pub database_url: Option<SecretString>,
-    /// Where clients reach perch, such as `https://perch.example.org`; by default what they ask for.
-    #[arg(long, env = "PERCH_PUBLIC_URL")]
-    pub public_url: Option<url::Url>,
-    /// Another origin whose pages may open sockets; may be given more than once.
-    #[arg(long = "allowed-origin", env = "PERCH_ALLOWED_ORIGIN", value_delimiter = ',')]
-    pub allowed_origins: Vec<String>,
     /// Folder beneath which local git repositories may be cloned; may be given more than once.
-    #[arg(long, env = "PERCH_ALLOW_LOCAL_GIT", value_delimiter = ',')]
+    #[arg(
+        long,
+        env = "PERCH_ALLOW_LOCAL_GIT",
+        value_delimiter = ',',
+        value_name = "DIR",
+        help_heading = "Data"
+    )]
     pub allow_local_git: Vec<PathBuf>,
+    /// Address to listen on; port 0 takes any free one.
+    #[arg(
+        long,
+        env = "PERCH_LISTEN",
+        default_value = "127.0.0.1:7744",
+        value_name = "ADDRESS",
+        help_heading = "Network"
+    )]
+    pub listen: SocketAddr,
+    /// Where clients reach perch, such as `https://perch.example.org`; by default what they ask for.
+    #[arg(long, env = "PERCH_PUBLIC_URL", value_name = "URL", value_parser = public_url, help_heading = "Network")]
+    pub public_url: Option<url::Url>,
+    /// Proxy (`10.0.0.0/8` or one address) whose X-Forwarded-For, -Proto, -Host and X-Request-Id are believed; may be
+    /// given more than once.
+    #[arg(long = "trusted-proxy", env = "PERCH_TRUSTED_PROXY", value_delimiter = ',', value_name = "CIDR",
+        value_parser = network, help_heading = "Network")]
+    pub trusted_proxies: Vec<ipnet::IpNet>,
+    /// Another origin, such as `https://app.example.org`, whose pages may use the API and open sockets; may be given
+    /// more than once.
+    #[arg(long = "allowed-origin", env = "PERCH_ALLOWED_ORIGIN", value_delimiter = ',', value_name = "ORIGIN",
+        value_parser = origin, help_heading = "Network")]
+    pub allowed_origins: Vec<String>,
+    /// Certificate chain, PEM; then perch speaks https and wss alone.
+    #[arg(long, env = "PERCH_TLS_CERT", requires = "tls_key", value_name = "FILE", help_heading = "Network")]
+    pub tls_cert: Option<PathBuf>,
+    /// Its private key, PEM.
+    #[arg(long, env = "PERCH_TLS_KEY", requires = "tls_cert", value_name = "FILE", help_heading = "Network")]
+    pub tls_key: Option<PathBuf>,
+    /// Connections at once, document sockets among them; past it new ones wait in the kernel's queue.
+    #[arg(long, env = "PERCH_MAX_CONNECTIONS", default_value_t = 10_000, value_name = "COUNT",
+        value_parser = clap::value_parser!(u32).range(1..=1_000_000), help_heading = "Limits")]
+    pub max_connections: u32,
+    /// Seconds in which a connection must send its next request's head; then it is closed.
+    #[arg(long, env = "PERCH_IDLE_TIMEOUT", default_value_t = 65, value_name = "SECONDS",
+        value_parser = clap::value_parser!(u64).range(1..=3_600), help_heading = "Limits")]
+    pub idle_timeout: u64,
     /// Bytes of the largest file that is shared live.
-    #[arg(long, env = "PERCH_MAX_DOCUMENT_BYTES", default_value_t = 8 * 1024 * 1024)]
+    #[arg(long, env = "PERCH_MAX_DOCUMENT_BYTES", default_value_t = 8 * 1024 * 1024, value_name = "BYTES",
+        help_heading = "Limits")]
     pub max_document_bytes: u64,
     /// Bytes of the largest branch, its home folder and history of git included.
-    #[arg(long, env = "PERCH_MAX_BRANCH_BYTES", default_value_t = 10 * 1024 * 1024 * 1024)]
+    #[arg(long, env = "PERCH_MAX_BRANCH_BYTES", default_value_t = 10 * 1024 * 1024 * 1024, value_name = "BYTES",
+        help_heading = "Limits")]
     pub max_branch_bytes: u64,
-    /// `human` or `json`.
-    #[arg(long, env = "PERCH_LOG_FORMAT", default_value = "human", value_parser = ["human", "json"])]
+    /// `human` or `json`; logs go to stderr.
+    #[arg(long, env = "PERCH_LOG_FORMAT", default_value = "human", value_parser = ["human", "json"],
+        value_name = "FORMAT", hide_possible_values = true, help_heading = "Operating")]
     pub log_format: String,
+    /// Answers `/metrics` without a token.
+    #[arg(long, env = "PERCH_METRICS_OPEN", value_parser = clap::builder::BoolishValueParser::new(), help_heading = "Operating")]
+    pub metrics_open: bool,
     /// An owner token that is valid while perch runs: 16 or more visible ASCII characters. By environment only.
     #[arg(skip)]
     pub owner_token: Option<SecretString>,
@@ -135,6 +185,12 @@ impl Config {
     /// When neither `--data` nor a home folder is known.
     pub fn data_folder(&self) -> anyhow::Result<PathBuf> {
         data_folder(self.data.as_ref())
+    }
+
+    /// See `--idle-timeout`.
+    #[must_use]
+    pub fn idle(&self) -> Duration {
+        Duration::from_secs(self.idle_timeout)
     }
 
     /// Takes the owner token from the environment.
@@ -167,4 +223,62 @@ pub fn data_folder(given: Option<&PathBuf>) -> anyhow::Result<PathBuf> {
         .or_else(|| std::env::var_os("HOME").map(|home| PathBuf::from(home).join(".local/share")));
     base.map(|base| base.join("perch"))
         .ok_or_else(|| anyhow::anyhow!("no data folder: give --data, or set PERCH_DATA or HOME"))
+}
+
+fn public_url(text: &str) -> Result<url::Url, String> {
+    let url: url::Url = text.parse().map_err(|error| format!("{error}"))?;
+    let is_plain = url.query().is_none() && url.fragment().is_none() && url.username().is_empty();
+    if !["http", "https"].contains(&url.scheme()) || !url.has_host() || !is_plain {
+        return Err("give http:// or https://, a host, and at most a port and a path".into());
+    }
+    Ok(url)
+}
+
+/// An origin as browsers write it: a URL without path, default port and capitals.
+fn origin(text: &str) -> Result<String, String> {
+    let url: url::Url = text.parse().map_err(|error| format!("{error}"))?;
+    if !url.origin().is_tuple() || url.path() != "/" || url.query().is_some() || url.fragment().is_some() {
+        return Err("give a scheme, a host, and at most a port, such as https://app.example.org".into());
+    }
+    Ok(url.origin().ascii_serialization())
+}
+
+fn network(text: &str) -> Result<ipnet::IpNet, String> {
+    let net = text.parse().or_else(|_| text.parse::<std::net::IpAddr>().map(ipnet::IpNet::from));
+    net.map_err(|_| "give a network such as 10.0.0.0/8, or an address".into())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use clap::CommandFactory;
+
+    #[test]
+    fn the_command_line_is_sound() {
+        Cli::command().debug_assert();
+    }
+
+    #[test]
+    fn a_wrong_value_is_answered_by_a_line_that_names_the_flag() {
+        for (flag, value) in [
+            ("--listen", "nowhere"),
+            ("--public-url", "ftp://x"),
+            ("--public-url", "https://a/?b"),
+            ("--trusted-proxy", "10.0.0.0/99"),
+            ("--allowed-origin", "https://a.example/path"),
+            ("--max-connections", "0"),
+            ("--log-format", "xml"),
+        ] {
+            let error = Cli::try_parse_from(["perch", "serve", flag, value]).unwrap_err().to_string();
+            let first = error.lines().next().unwrap();
+            assert!(first.contains(flag) && first.contains(value), "{first}");
+        }
+        assert!(Cli::try_parse_from(["perch", "--tls-cert", "a"]).is_err(), "a certificate without a key");
+    }
+
+    #[test]
+    fn origins_are_taken_as_browsers_write_them() {
+        assert_eq!(origin("HTTPS://App.example.org:443/").unwrap(), "https://app.example.org");
+        assert_eq!(network("::1").unwrap().to_string(), "::1/128");
+    }
 }

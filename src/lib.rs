@@ -15,6 +15,11 @@
 //! | [`crdt`] | yrs behind our types: updates, awareness, frames, text diff; no I/O |
 //! | [`base`] | ids, rights, time, tasks |
 
+#[cfg(not(target_os = "linux"))]
+compile_error!(
+    "perch runs on Linux only: it needs openat2, renameat2 and inotify; use a Linux machine, VM or container"
+);
+
 pub mod admin;
 pub mod base;
 pub mod branch;

@@ -2,52 +2,30 @@
 
 use clap::Parser;
 use perch::admin;
-use perch::config::{Cli, Command, TokenCommand};
+use perch::config::{Cli, Command, Config, TokenCommand};
 use perch::server::Server;
 use secrecy::ExposeSecret;
-use std::io::Write;
+use std::io::{IsTerminal, Write};
 use std::process::ExitCode;
+use std::time::Duration;
 use tokio::signal::unix::{SignalKind, signal};
+use tracing::Level;
+use tracing_subscriber::filter::{EnvFilter, filter_fn};
+use tracing_subscriber::prelude::*;
 
 fn main() -> ExitCode {
     let cli = Cli::parse();
-    let mut config = match cli.command {
+    let config = match cli.command {
         Some(Command::Token(command)) => return finish(admin_token(command)),
         Some(Command::Keys(command)) => return finish(admin::keys(&command, &mut std::io::stdout())),
-        Some(Command::Serve(config)) => config,
+        Some(Command::Serve(config)) => *config,
         None => cli.serve,
     };
-    let filter = tracing_subscriber::EnvFilter::try_from_env("PERCH_LOG")
-        .unwrap_or_else(|_| tracing_subscriber::EnvFilter::new("info,sqlx=warn"));
-    let log = tracing_subscriber::fmt().with_env_filter(filter).with_writer(std::io::stderr);
-    if config.log_format == "json" {
-        log.json().init();
-    } else {
-        log.init();
+    if let Err(error) = start_log(&config.log_format) {
+        eprintln!("error: {error:#}");
+        return ExitCode::FAILURE;
     }
-    let outcome = config.read_owner_token().and_then(|()| {
-        let runtime = tokio::runtime::Builder::new_multi_thread().enable_all().build()?;
-        runtime.block_on(async {
-            let mut terminate = signal(SignalKind::terminate())?;
-            let mut interrupt = signal(SignalKind::interrupt())?;
-            let server = Server::start(config).await?;
-            let mut out = std::io::stdout();
-            if let Some(token) = server.first_token() {
-                writeln!(out, "owner token, shown this once: {}", token.expose_secret())?;
-            }
-            if let Some(link) = server.link() {
-                writeln!(out, "perch is ready: {link}")?;
-                out.flush()?;
-            }
-            tokio::select! {
-                _ = terminate.recv() => {}
-                _ = interrupt.recv() => {}
-            }
-            server.stop().await;
-            Ok(())
-        })
-    });
-    match outcome {
+    match run(config) {
         Ok(()) => ExitCode::SUCCESS,
         Err(error) => {
             tracing::error!("perch can't run: {error:#}");
@@ -68,5 +46,76 @@ fn finish(outcome: anyhow::Result<()>) -> ExitCode {
             let _ = writeln!(std::io::stderr(), "perch: {error:#}");
             ExitCode::FAILURE
         }
+    }
+}
+
+/// Logs go to stderr. Of other crates only warnings come through, whatever the filter says: at their lower levels some
+/// write whole requests, in which tokens travel.
+fn start_log(format: &str) -> anyhow::Result<()> {
+    let filter = match std::env::var("PERCH_LOG") {
+        Ok(text) => EnvFilter::try_new(&text)
+            .map_err(|error| anyhow::anyhow!("PERCH_LOG: `{text}` is no log filter: {error}"))?,
+        Err(_) => EnvFilter::new("info"),
+    };
+    let ours = filter_fn(|meta| {
+        let target = meta.target();
+        target == "perch" || target.starts_with("perch::") || *meta.level() <= Level::WARN
+    });
+    let lines = tracing_subscriber::fmt::layer().with_writer(std::io::stderr);
+    let lines = if format == "json" {
+        lines.json().boxed()
+    } else {
+        let is_colourful = std::io::stderr().is_terminal() && std::env::var_os("NO_COLOR").is_none();
+        lines.with_ansi(is_colourful).boxed()
+    };
+    tracing_subscriber::registry().with(lines.with_filter(ours).with_filter(filter)).init();
+    Ok(())
+}
+
+fn run(mut config: Config) -> anyhow::Result<()> {
+    config.read_owner_token()?;
+    let runtime = tokio::runtime::Builder::new_multi_thread().enable_all().build()?;
+    let outcome = runtime.block_on(serve(config));
+    // A blocking call may hang on a dead disk; that must not keep the process.
+    runtime.shutdown_timeout(Duration::from_secs(1));
+    outcome
+}
+
+async fn serve(config: Config) -> anyhow::Result<()> {
+    let mut terminate = signal(SignalKind::terminate())?;
+    let mut interrupt = signal(SignalKind::interrupt())?;
+    let mut asked_to_stop = async || {
+        tokio::select! {
+            _ = terminate.recv() => {}
+            _ = interrupt.recv() => {}
+        }
+    };
+    let server = tokio::select! {
+        started = Server::start(config) => started?,
+        // Nothing was served yet.
+        () = asked_to_stop() => return Ok(()),
+    };
+    let mut out = std::io::stdout();
+    if let Some(token) = server.first_token() {
+        writeln!(out, "owner token, shown this once: {}", token.expose_secret())?;
+    }
+    if let Some(link) = server.link() {
+        writeln!(out, "perch is ready: {link}")?;
+        out.flush()?;
+    }
+    if server.has_tls() {
+        let mut hangup = signal(SignalKind::hangup())?;
+        loop {
+            tokio::select! {
+                _ = hangup.recv() => server.reload(),
+                () = asked_to_stop() => break,
+            }
+        }
+    } else {
+        asked_to_stop().await;
+    }
+    tokio::select! {
+        () = server.stop() => Ok(()),
+        () = asked_to_stop() => anyhow::bail!("stopped at once by a second signal; what was acknowledged is durable"),
     }
 }

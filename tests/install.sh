@@ -8,11 +8,21 @@ command -v psql >/dev/null && ls /usr/lib/postgresql/*/bin/initdb >/dev/null 2>&
 python3 -c 'import ensurepip, venv' 2>/dev/null || missing+=(python3 python3-venv)
 command -v chromium >/dev/null || missing+=(chromium)
 [ -e /usr/share/fonts/truetype/dejavu/DejaVuSans.ttf ] || missing+=(fonts-dejavu-core)
-if [ ${#missing[@]} -gt 0 ]; then
+command -v curl >/dev/null || missing+=(curl)
+command -v openssl >/dev/null || missing+=(openssl)
+command -v systemd-analyze >/dev/null || missing+=(systemd)
+# Without what they recommend: no Docker engine is wanted.
+lean=()
+command -v docker-compose >/dev/null || lean+=(docker-compose)
+[ -x /usr/sbin/nginx ] || lean+=(nginx-light)
+if [ $((${#missing[@]} + ${#lean[@]})) -gt 0 ]; then
   if [ "$(id -u)" = 0 ]; then
-    apt-get update -q && DEBIAN_FRONTEND=noninteractive apt-get install -qy "${missing[@]}"
+    export DEBIAN_FRONTEND=noninteractive
+    apt-get update -q
+    apt-get install -qy "${missing[@]}"
+    apt-get install -qy --no-install-recommends "${lean[@]}"
   else
-    echo "missing: run  sudo apt-get install ${missing[*]}" >&2
+    echo "missing: run  sudo apt-get install --no-install-recommends ${missing[*]} ${lean[*]}" >&2
     exit 1
   fi
 fi

@@ -19,6 +19,9 @@ const GROUP: usize = 512;
 /// Between tries at a database that does not answer: doubling from the first to the second.
 const RETRY: (Duration, Duration) = (Duration::from_millis(50), Duration::from_secs(2));
 
+/// A group commit that takes longer has failed; a large group on a slow disk takes a second or two.
+const COMMIT_WITHIN: Duration = Duration::from_secs(30);
+
 /// Why an append will never be durable.
 #[derive(Debug, thiserror::Error)]
 pub enum LogError {
@@ -118,14 +121,21 @@ async fn write(
 ) -> Result<(), LogError> {
     let mut delay = RETRY.0;
     loop {
-        match store.append(appends).await {
+        let began = std::time::Instant::now();
+        // A connection that hangs is as good as a database that is away. If the commit happened all the same, the
+        // next try finds its positions taken, and the documents are loaded anew from what is in the log.
+        let tried = tokio::time::timeout(COMMIT_WITHIN, store.append(appends)).await;
+        match tried.unwrap_or_else(|_| Err(StoreError::timed_out())) {
             Ok(()) => {
+                metrics::histogram!("perch_log_commit_seconds").record(began.elapsed().as_secs_f64());
+                metrics::gauge!("perch_database_stuck").set(0);
                 if is_stuck.swap(false, Ordering::Relaxed) {
                     info!("the database takes edits again");
                 }
                 return Ok(());
             }
-            Err(StoreError::Unavailable(source)) => {
+            Err(source @ (StoreError::Unavailable(_) | StoreError::InUse)) => {
+                metrics::gauge!("perch_database_stuck").set(1);
                 if !is_stuck.swap(true, Ordering::Relaxed) {
                     warn!(error = %source, "the database does not take edits; they wait, nothing is acknowledged");
                 }

@@ -57,7 +57,15 @@ struct Waiting {
     answers: usize,
     answer_bytes: usize,
     stale: Vec<Channel>,
+    /// Taken as stale, their diff not made yet: what is pushed until then is part of it.
+    owed: Vec<Channel>,
     close: Option<Close>,
+}
+
+impl Waiting {
+    fn needs_diff(&self, channel: Channel) -> bool {
+        self.stale.contains(&channel) || self.owed.contains(&channel)
+    }
 }
 
 /// See the module's docs.
@@ -74,7 +82,7 @@ impl Outbox {
     pub fn push(&self, channel: Channel, frame: Bytes) -> Pushed {
         let pushed = {
             let mut waiting = self.waiting.lock();
-            if waiting.stale.contains(&channel) {
+            if waiting.needs_diff(channel) {
                 return Pushed::Stale;
             }
             let full = waiting.frames.len() >= MAX_FRAMES || waiting.bytes + frame.len() > MAX_BYTES;
@@ -131,19 +139,20 @@ impl Outbox {
     pub fn mark_stale(&self, channel: Channel) {
         {
             let mut waiting = self.waiting.lock();
-            if !waiting.stale.contains(&channel) {
+            if !waiting.needs_diff(channel) {
                 waiting.stale.push(channel);
             }
         }
         self.something.notify_one();
     }
 
-    /// Drops what waits for a channel that left the socket.
+    /// Drops what waits for a channel that left the socket, or whose diff holds all of it.
     pub fn forget(&self, channel: Channel) {
         let mut waiting = self.waiting.lock();
         waiting.frames.retain(|(of, _)| *of != channel);
         waiting.bytes = waiting.frames.iter().map(|(_, frame)| frame.len()).sum();
         waiting.stale.retain(|of| *of != channel);
+        waiting.owed.retain(|of| *of != channel);
     }
 
     /// Waits until there is something, then takes all of it. Cancel-safe: nothing is taken before it returns.
@@ -153,12 +162,14 @@ impl Outbox {
                 let mut waiting = self.waiting.lock();
                 if !waiting.frames.is_empty() || !waiting.stale.is_empty() || waiting.close.is_some() {
                     waiting.bytes = 0;
+                    let stale = std::mem::take(&mut waiting.stale);
+                    waiting.owed.extend_from_slice(&stale);
                     waiting.answers = 0;
                     waiting.answer_bytes = 0;
                     self.taken.notify_one();
                     return Taken {
                         frames: waiting.frames.drain(..).map(|(_, frame)| frame).collect(),
-                        stale: std::mem::take(&mut waiting.stale),
+                        stale,
                         close: waiting.close.take(),
                     };
                 }
@@ -184,6 +195,10 @@ mod tests {
         let taken = outbox.take().await;
         assert_eq!(taken.frames, ["other", "ack"]);
         assert_eq!(taken.stale, [1]);
+        // Had this been queued, its connection would have counted as up to date before the diff was made, and the diff
+        // would have lacked what was dropped.
+        assert_eq!(outbox.push(1, Bytes::from_static(b"y")), Pushed::Stale);
+        outbox.forget(1);
         assert_eq!(outbox.push(1, Bytes::from_static(b"y")), Pushed::Queued { was_empty: true });
     }
 

@@ -156,7 +156,7 @@ pub(super) fn branch_id(text: &str) -> Result<BranchId, ApiError> {
 }
 
 pub(super) fn body<T>(body: Result<Json<T>, JsonRejection>) -> Result<T, ApiError> {
-    body.map(|Json(value)| value).map_err(|error| ApiError::bad_request(error.body_text()))
+    body.map(|Json(value)| value).map_err(Into::into)
 }
 
 pub(super) fn query<T>(query: Result<Query<T>, QueryRejection>) -> Result<T, ApiError> {

@@ -3,8 +3,39 @@
 use crate::branch::{BranchError, DocError, HistoryError};
 use crate::session::{LinkError, SessionError, TokenError};
 use crate::store::StoreError;
-use axum::http::{StatusCode, header};
+use axum::body::to_bytes;
+use axum::extract::rejection::JsonRejection;
+use axum::http::{HeaderValue, StatusCode, header};
 use axum::response::{IntoResponse, Response};
+use serde::Serialize;
+use std::any::Any;
+use utoipa::ToSchema;
+
+const PROBLEM: HeaderValue = HeaderValue::from_static("application/problem+json");
+/// Bytes of a framework's own error text that are kept as `detail`.
+const MAX_DETAIL: usize = 4 * 1024;
+
+/// An error: problem+json (RFC 9457).
+#[derive(Serialize, ToSchema)]
+pub(super) struct Problem<'a> {
+    /// Always `about:blank`.
+    r#type: &'static str,
+    /// The status in words.
+    #[schema(value_type = String)]
+    title: &'a str,
+    /// The HTTP status.
+    status: u16,
+    /// What is wrong and what to do, for people.
+    #[schema(value_type = String)]
+    detail: &'a str,
+    /// Stable, for programs, such as `not_found`.
+    #[schema(value_type = String)]
+    code: &'a str,
+    /// What programs may need beside, by code.
+    #[serde(flatten)]
+    #[schema(value_type = HashMap<String, serde_json::Value>)]
+    more: serde_json::Map<String, serde_json::Value>,
+}
 
 /// An answer that is no success.
 #[derive(Debug)]
@@ -57,20 +88,16 @@ impl ApiError {
 
 impl IntoResponse for ApiError {
     fn into_response(self) -> Response {
-        let title = self.status.canonical_reason().unwrap_or("error");
-        let mut body = serde_json::json!({
-            "type": "about:blank",
-            "title": title,
-            "status": self.status.as_u16(),
-            "detail": self.detail,
-            "code": self.code,
-        });
-        if let Some(members) = body.as_object_mut() {
-            members.extend(self.more);
-        }
-        let mut response =
-            (self.status, [(header::CONTENT_TYPE, "application/problem+json")], body.to_string())
-                .into_response();
+        let problem = Problem {
+            r#type: "about:blank",
+            title: self.status.canonical_reason().unwrap_or("error"),
+            status: self.status.as_u16(),
+            detail: &self.detail,
+            code: self.code,
+            more: self.more,
+        };
+        let body = serde_json::to_vec(&problem).unwrap_or_default();
+        let mut response = (self.status, [(header::CONTENT_TYPE, PROBLEM)], body).into_response();
         if self.status == StatusCode::UNAUTHORIZED {
             response
                 .headers_mut()
@@ -83,11 +110,69 @@ impl IntoResponse for ApiError {
     }
 }
 
+/// Gives the framework's own refusals (a bad query, a method that a route does not have, a body that is too large)
+/// the form of all other errors.
+pub(super) async fn as_problem(response: Response) -> Response {
+    let status = response.status();
+    let kind = response.headers().get(header::CONTENT_TYPE);
+    let is_plain = kind.is_none_or(|kind| kind.as_bytes().starts_with(b"text/plain"));
+    if !is_plain || !(status.is_client_error() || status.is_server_error()) {
+        return response;
+    }
+    let (mut parts, body) = response.into_parts();
+    let said = to_bytes(body, MAX_DETAIL).await.unwrap_or_default();
+    let detail = match String::from_utf8_lossy(&said) {
+        said if said.is_empty() => status.canonical_reason().unwrap_or("refused").to_lowercase(),
+        said => said.into_owned(),
+    };
+    let problem = ApiError::new(status, code_of(status), detail).into_response();
+    parts.headers.remove(header::CONTENT_LENGTH);
+    parts.headers.extend(problem.headers().clone());
+    Response::from_parts(parts, problem.into_body())
+}
+
+/// The code of a refusal by the framework.
+fn code_of(status: StatusCode) -> &'static str {
+    match status {
+        StatusCode::NOT_FOUND => "not_found",
+        StatusCode::METHOD_NOT_ALLOWED => "method_not_allowed",
+        StatusCode::REQUEST_TIMEOUT => "timeout",
+        StatusCode::PAYLOAD_TOO_LARGE => "too_large",
+        StatusCode::UNSUPPORTED_MEDIA_TYPE => "unsupported_media_type",
+        StatusCode::UPGRADE_REQUIRED => "upgrade_required",
+        status if status.is_server_error() => "internal",
+        _ => "bad_request",
+    }
+}
+
+impl From<JsonRejection> for ApiError {
+    fn from(rejection: JsonRejection) -> Self {
+        // JSON of another shape is as bad as no JSON.
+        let status = match rejection.status() {
+            StatusCode::UNPROCESSABLE_ENTITY => StatusCode::BAD_REQUEST,
+            status => status,
+        };
+        Self::new(status, code_of(status), rejection.body_text())
+    }
+}
+
+/// A handler that panicked is a fault of perch; its caller hears no more than that.
+#[expect(clippy::needless_pass_by_value, reason = "the layer's signature")]
+pub(super) fn panicked(panic: Box<dyn Any + Send + 'static>) -> Response {
+    let said = panic.downcast_ref::<&str>().copied();
+    let said = said.or_else(|| panic.downcast_ref::<String>().map(String::as_str));
+    tracing::error!(panic = said.unwrap_or("no text"), "a request panicked");
+    ApiError::new(StatusCode::INTERNAL_SERVER_ERROR, "internal", "something went wrong in perch")
+        .into_response()
+}
+
 impl From<StoreError> for ApiError {
     fn from(error: StoreError) -> Self {
         tracing::error!(%error, "a request failed in the database");
         match error {
-            StoreError::Unavailable(_) => Self::unavailable("the database does not answer; try again"),
+            StoreError::Unavailable(_) | StoreError::InUse => {
+                Self::unavailable("the database does not answer; try again")
+            }
             _ => Self::new(StatusCode::INTERNAL_SERVER_ERROR, "internal", "something went wrong in perch"),
         }
     }

@@ -2,13 +2,18 @@
 
 mod auth;
 mod branches;
+mod client;
+mod cors;
 mod drafts;
 mod error;
 mod events;
 mod files;
 mod history;
 mod links;
+mod logging;
+mod metrics;
 mod moves;
+mod openapi;
 mod page;
 mod sessions;
 mod socket;
@@ -16,42 +21,23 @@ mod state;
 mod to_the_end;
 mod tokens;
 
+pub use client::Peer;
 pub use error::ApiError;
+pub use metrics::upkeep;
 pub use state::{AppState, Site};
 
+use axum::Router;
 use axum::extract::State;
-use axum::routing::get;
-use axum::{Json, Router};
-use std::sync::Arc;
+use axum::middleware::{from_fn_with_state, map_response};
 use tower_http::catch_panic::CatchPanicLayer;
-use tower_http::request_id::{MakeRequestUuid, PropagateRequestIdLayer, SetRequestIdLayer};
-use utoipa::openapi::security::{Http, HttpAuthScheme, SecurityScheme};
-use utoipa::{Modify, OpenApi};
+use utoipa::OpenApi;
 use utoipa_axum::router::OpenApiRouter;
-
-/// The parts of the OpenAPI document that no handler knows.
-#[derive(OpenApi)]
-#[openapi(
-    info(title = "perch", description = "A self-hosted backend for editing code together. \
-        Errors are problem+json (RFC 9457) with a stable `code`."),
-    security(("token" = [])),
-    modifiers(&BearerToken)
-)]
-struct Description;
-
-struct BearerToken;
-
-impl Modify for BearerToken {
-    fn modify(&self, document: &mut utoipa::openapi::OpenApi) {
-        let scheme = SecurityScheme::Http(Http::new(HttpAuthScheme::Bearer));
-        document.components.get_or_insert_default().add_security_scheme("token", scheme);
-    }
-}
+use utoipa_axum::routes;
 
 /// All routes.
 pub fn router(state: AppState) -> Router {
-    let id = axum::http::HeaderName::from_static("x-request-id");
-    let (documented, description) = OpenApiRouter::with_openapi(Description::openapi())
+    metrics::recorder();
+    let (documented, description) = OpenApiRouter::with_openapi(openapi::Description::openapi())
         .merge(branches::routes())
         .merge(sessions::routes())
         .merge(links::routes())
@@ -61,23 +47,35 @@ pub fn router(state: AppState) -> Router {
         .merge(drafts::routes())
         .merge(events::routes())
         .merge(moves::routes())
-        .split_for_parts();
-    let description = Arc::new(description);
-    documented
         .merge(socket::routes())
+        .routes(routes!(healthz))
+        .routes(routes!(readyz))
+        .routes(routes!(metrics::metrics))
+        .split_for_parts();
+    documented
+        .merge(openapi::routes(&description))
         .merge(page::routes())
-        .route("/healthz", get(async || "ok"))
-        .route("/readyz", get(ready))
-        .route("/v1/openapi.json", get(async move || Json(Arc::clone(&description))))
         .fallback(async || ApiError::not_found("there is no such route"))
-        .layer(axum::middleware::from_fn_with_state(state.clone(), to_the_end::to_the_end))
-        .layer(CatchPanicLayer::new())
-        .layer(PropagateRequestIdLayer::new(id.clone()))
-        .layer(SetRequestIdLayer::new(id, MakeRequestUuid))
+        .layer(from_fn_with_state(state.clone(), to_the_end::to_the_end))
+        .layer(CatchPanicLayer::custom(error::panicked))
+        .layer(map_response(error::as_problem))
+        .layer(cors::layer(&state.site.allowed_origins))
+        .layer(from_fn_with_state(state.clone(), logging::log))
         .with_state(state)
 }
 
-async fn ready(State(state): State<AppState>) -> Result<&'static str, ApiError> {
+/// Sign of life: the process answers.
+#[utoipa::path(get, path = "/healthz", tag = "operating", security(()),
+    responses((status = OK, description = "alive", body = String, content_type = "text/plain")))]
+async fn healthz() -> &'static str {
+    "ok"
+}
+
+/// Ready: the database answers and takes edits.
+#[utoipa::path(get, path = "/readyz", tag = "operating", security(()),
+    responses((status = OK, description = "ready", body = String, content_type = "text/plain"),
+        (status = SERVICE_UNAVAILABLE, description = "the database is away, full, or another perch's")))]
+async fn readyz(State(state): State<AppState>) -> Result<&'static str, ApiError> {
     if !state.branches.takes_edits() {
         return Err(ApiError::unavailable("the database does not take edits now"));
     }

@@ -253,7 +253,10 @@ fn socket_base(state: &AppState, headers: &HeaderMap, branch: &BranchId) -> Resu
         None => {
             let host = headers.get(header::HOST).and_then(|host| host.to_str().ok());
             let host = host.filter(|host| url::Url::parse(&format!("http://{host}/")).is_ok());
-            format!("ws://{}", host.ok_or_else(|| ApiError::bad_request("the request has no valid Host"))?)
+            let host = host.ok_or_else(|| ApiError::bad_request("the request has no valid Host"))?;
+            // Set by the listener or a trusted proxy, see `client`.
+            let is_tls = headers.get("x-forwarded-proto").is_some_and(|scheme| scheme == "https");
+            format!("{}://{host}", if is_tls { "wss" } else { "ws" })
         }
     };
     Ok(format!("{base}/v1/branches/{branch}"))

@@ -12,14 +12,12 @@ use crate::crdt::frame::{self, Message as Sync};
 use crate::crdt::hocuspocus::{self, Body, Frame};
 use crate::crdt::state_vector;
 use crate::store::SessionRow;
-use axum::Router;
 use axum::body::Bytes;
 use axum::extract::ws::rejection::WebSocketUpgradeRejection;
 use axum::extract::ws::{CloseFrame, Message, WebSocket, WebSocketUpgrade};
 use axum::extract::{Path, Query, State};
 use axum::http::{HeaderMap, header};
 use axum::response::Response;
-use axum::routing::get;
 use futures_util::stream::{SplitSink, SplitStream};
 use futures_util::{SinkExt, StreamExt};
 use parking_lot::Mutex;
@@ -29,6 +27,9 @@ use std::collections::HashMap;
 use std::sync::Arc;
 use std::time::Duration;
 use tokio::time::Instant;
+use tracing::{Instrument, Span, info};
+use utoipa_axum::router::OpenApiRouter;
+use utoipa_axum::routes;
 
 /// Bytes of one frame: the largest document as one update, and some room.
 const MAX_FRAME: usize = 32 * 1024 * 1024;
@@ -91,12 +92,16 @@ impl Line {
     }
 }
 
-pub(super) fn routes() -> Router<AppState> {
-    Router::new()
-        .route("/v1/branches/{branch}/docs/{*path}", get(docs))
-        .route("/v1/branches/{branch}/collab", get(collab))
+pub(super) fn routes() -> OpenApiRouter<AppState> {
+    OpenApiRouter::new().routes(routes!(docs)).routes(routes!(collab))
 }
 
+/// Edit one file with y-websocket's `WebsocketProvider`: the server URL is `docs_url` of a session, the room its path.
+#[utoipa::path(get, path = "/v1/branches/{branch}/docs/{*path}", tag = "documents",
+    params(("branch" = String, Path), ("path" = String, Path),
+        ("token" = Option<String>, Query, description = "a session token, where the client can send no header")),
+    responses((status = SWITCHING_PROTOCOLS, description = "a WebSocket of binary frames, one y-protocols message each; \
+        the `Y.Text` is named `content`")))]
 async fn docs(
     State(state): State<AppState>,
     Path((branch, path)): Path<(String, String)>,
@@ -116,6 +121,7 @@ async fn docs(
     let upgrade = upgrade.map_err(|error| ApiError::bad_request(error.body_text()))?;
     let hub = state.branches.hub(&branch).await?;
     let member = enter(&state, &hub, &row).await?;
+    let span = Span::current();
     Ok(sized(upgrade).protocols([PROTOCOL]).on_upgrade(move |socket| async move {
         let _seat = hub.sit(&member);
         let line = Line::new(&state);
@@ -129,7 +135,7 @@ async fn docs(
             }
         };
         let alive = Bytes::from_static(&[1, 1, 0]);
-        Box::pin(run(&state, &line, sink, talk, alive)).await;
+        Box::pin(run(&state, &line, sink, talk, alive, "y-websocket").instrument(span)).await;
     }))
 }
 
@@ -175,8 +181,15 @@ async fn run(
     sink: SplitSink<WebSocket, Message>,
     talk: impl Future<Output = ()>,
     alive: Bytes,
+    protocol: &'static str,
 ) {
+    // The task is axum's; shutdown waits for it all the same.
+    let _held = state.tasks.hold();
+    let open = metrics::gauge!("perch_sockets", "protocol" => protocol);
+    open.increment(1);
+    info!(protocol, "socket opened");
     let stop = state.tasks.stopping().clone();
+    let closed;
     {
         let write = write_out(line, sink, alive);
         tokio::pin!(write);
@@ -184,7 +197,10 @@ async fn run(
         let mut talking = true;
         loop {
             tokio::select! {
-                () = &mut write => break,
+                why = &mut write => {
+                    closed = why;
+                    break;
+                }
                 () = &mut talk, if talking => {
                     talking = false;
                     // Ends the writer, unless a reason to close is already there.
@@ -192,16 +208,31 @@ async fn run(
                 }
                 () = stop.cancelled() => {
                     line.outbox.close(1013, "perch is stopping; come back");
-                    let _ = tokio::time::timeout(Duration::from_secs(2), &mut write).await;
+                    closed = tokio::time::timeout(Duration::from_secs(2), &mut write).await.ok().flatten();
                     break;
                 }
             }
         }
     }
     line.leave_all().await;
+    open.decrement(1);
+    match closed {
+        Some((MALFORMED, reason)) => {
+            metrics::counter!("perch_frames_refused_total", "protocol" => protocol).increment(1);
+            info!(protocol, code = MALFORMED, reason, "socket closed");
+        }
+        Some((1000, _)) => info!(protocol, "socket closed by the other end"),
+        Some((code, reason)) => info!(protocol, code, reason, "socket closed"),
+        None => info!(protocol, "socket closed: the other end is gone"),
+    }
 }
 
-async fn write_out(line: &Line, mut sink: SplitSink<WebSocket, Message>, alive: Bytes) {
+/// Writes what is to go out. Returns why the socket was closed, or nothing when the other end is gone.
+async fn write_out(
+    line: &Line,
+    mut sink: SplitSink<WebSocket, Message>,
+    alive: Bytes,
+) -> Option<(u16, String)> {
     let mut ping = tokio::time::interval_at(Instant::now() + PING_EVERY, PING_EVERY);
     ping.set_missed_tick_behavior(tokio::time::MissedTickBehavior::Delay);
     loop {
@@ -210,34 +241,26 @@ async fn write_out(line: &Line, mut sink: SplitSink<WebSocket, Message>, alive: 
             _ = ping.tick() => {
                 let frames = [Message::Ping(Bytes::new()), Message::Binary(alive.clone())];
                 for frame in frames {
-                    if sink.feed(frame).await.is_err() {
-                        return;
-                    }
+                    sink.feed(frame).await.ok()?;
                 }
-                if sink.flush().await.is_err() {
-                    return;
-                }
+                sink.flush().await.ok()?;
                 continue;
             }
         };
         for frame in taken.frames {
-            if sink.feed(Message::Binary(frame)).await.is_err() {
-                return;
-            }
+            sink.feed(Message::Binary(frame)).await.ok()?;
         }
         if let Some(close) = taken.close {
             let mut reason = close.reason;
             while reason.len() > 120 {
                 reason.pop();
             }
-            let frame = CloseFrame { code: close.code, reason: reason.into() };
+            let frame = CloseFrame { code: close.code, reason: reason.as_str().into() };
             let _ = sink.send(Message::Close(Some(frame))).await;
             let _ = sink.close().await;
-            return;
+            return Some((close.code, reason));
         }
-        if sink.flush().await.is_err() {
-            return;
-        }
+        sink.flush().await.ok()?;
         for channel in taken.stale {
             let document = line.documents.lock().get(&channel).cloned();
             if let Some(document) = document {
@@ -336,6 +359,12 @@ async fn talk_y(
     }
 }
 
+/// Edit many files on one socket with Hocuspocus' `HocuspocusProvider`: `url` is `collab_url` of a session, `name` the
+/// file's path. The first message of each document holds a session token; it must come within 10 s.
+#[utoipa::path(get, path = "/v1/branches/{branch}/collab", tag = "documents", security(()),
+    params(("branch" = String, Path)),
+    responses((status = SWITCHING_PROTOCOLS, description = "a WebSocket that speaks Hocuspocus' protocol; SyncStatus \
+        comes after the durable commit")))]
 async fn collab(
     State(state): State<AppState>,
     Path(branch): Path<String>,
@@ -346,11 +375,12 @@ async fn collab(
     if !origin_is_allowed(&state, &headers) {
         return Err(ApiError::forbidden("pages of this origin are not allowed; see --allowed-origin"));
     }
+    let span = Span::current();
     Ok(sized(upgrade).on_upgrade(move |socket| async move {
         let line = Line::new(&state);
         let (sink, stream) = socket.split();
         let talk = talk_hocuspocus(&state, &line, &branch, stream);
-        Box::pin(run(&state, &line, sink, talk, hocuspocus::ping())).await;
+        Box::pin(run(&state, &line, sink, talk, hocuspocus::ping(), "hocuspocus").instrument(span)).await;
     }))
 }
 

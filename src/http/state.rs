@@ -12,8 +12,12 @@ use std::sync::atomic::{AtomicU64, Ordering};
 pub struct Site {
     /// The URL in front of perch, if it is not what clients ask for.
     pub public_url: Option<url::Url>,
-    /// Other origins whose pages may open sockets.
+    /// Other origins whose pages may use the API and open sockets.
     pub allowed_origins: Vec<String>,
+    /// Proxies whose `X-Forwarded-…` and `X-Request-Id` are believed.
+    pub trusted_proxies: Vec<ipnet::IpNet>,
+    /// Whether `/metrics` needs no token.
+    pub metrics_open: bool,
 }
 
 /// See the module's docs; cheap to clone.

@@ -6,12 +6,13 @@ use axum::extract::{Request, State};
 use axum::http::StatusCode;
 use axum::middleware::Next;
 use axum::response::{IntoResponse, Response};
+use tracing::Instrument;
 
 pub(super) async fn to_the_end(State(state): State<AppState>, request: Request, next: Next) -> Response {
     if request.method().is_safe() {
         return next.run(request).await;
     }
-    state.tasks.spawn(next.run(request)).await.unwrap_or_else(|error| {
+    state.tasks.spawn(next.run(request).in_current_span()).await.unwrap_or_else(|error| {
         tracing::error!(%error, "a request failed");
         ApiError::new(StatusCode::INTERNAL_SERVER_ERROR, "internal", "something went wrong in perch")
             .into_response()

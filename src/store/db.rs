@@ -3,11 +3,12 @@
 use secrecy::{ExposeSecret, SecretString};
 use sqlx::postgres::{PgConnectOptions, PgPoolOptions};
 use sqlx::sqlite::{SqliteConnectOptions, SqliteJournalMode, SqlitePoolOptions, SqliteSynchronous};
-use sqlx::{PgPool, Postgres, Sqlite, SqlitePool, Transaction};
+use sqlx::{Connection, PgPool, Postgres, Sqlite, SqlitePool, Transaction};
 use std::fmt;
 use std::path::PathBuf;
 use std::str::FromStr;
 use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 use tokio::sync::Mutex;
 
@@ -15,6 +16,11 @@ use tokio::sync::Mutex;
 const LOCK_KEY: i64 = 0x70_65_72_63_68;
 /// SQLite readers, and Postgres connections in all.
 const CONNECTIONS: u32 = 8;
+
+/// A database that gives no sign of life for this long is away.
+const ANSWERS_WITHIN: Duration = Duration::from_secs(3);
+/// How often a server should call [`Store::check_lock`].
+pub const LOCK_CHECKED_EVERY: Duration = Duration::from_secs(1);
 
 /// Where the data is.
 #[derive(Clone, Debug)]
@@ -43,6 +49,14 @@ pub enum StoreError {
     /// Anything else.
     #[error("the database refused: {0}")]
     Other(#[source] sqlx::Error),
+}
+
+impl StoreError {
+    /// What a database is called that gives no answer in time.
+    #[must_use]
+    pub fn timed_out() -> Self {
+        Self::Unavailable(sqlx::Error::PoolTimedOut)
+    }
 }
 
 impl From<sqlx::Error> for StoreError {
@@ -129,8 +143,8 @@ fn sqlite(path: PathBuf) -> SqliteConnectOptions {
 #[derive(Clone)]
 pub struct Store {
     pub(super) db: Db,
-    /// Holds the advisory lock as long as it lives.
-    _lock: Arc<Mutex<Option<sqlx::PgConnection>>>,
+    /// On Postgres only.
+    lock: Option<Arc<DatabaseLock>>,
 }
 
 impl fmt::Debug for Store {
@@ -166,36 +180,45 @@ impl Store {
                 Db::Lite { writer: pool.clone(), readers: pool }
             }
         };
-        Ok(Self { db, _lock: Arc::default() })
+        Ok(Self { db, lock: None })
     }
 
     async fn open_postgres(url: &SecretString) -> Result<Self, StoreError> {
-        use sqlx::Connection;
         let connect = postgres(url)?;
-        let mut lock = sqlx::PgConnection::connect_with(&connect).await?;
-        let is_free: bool =
-            sqlx::query_scalar("select pg_try_advisory_lock($1)").bind(LOCK_KEY).fetch_one(&mut lock).await?;
-        if !is_free {
-            return Err(StoreError::InUse);
-        }
+        let lock = Arc::new(DatabaseLock::new(connect.clone()));
+        lock.ensure().await?;
+        let guard = Arc::clone(&lock);
         let pool = PgPoolOptions::new()
             .max_connections(CONNECTIONS)
             .acquire_timeout(Duration::from_secs(5))
+            // When Postgres restarts, the lock is lost together with all connections: a new one is only good for
+            // something once the lock is ours again.
+            .after_connect(move |_, _| {
+                let guard = Arc::clone(&guard);
+                Box::pin(async move {
+                    guard.ensure().await.map_err(|error| sqlx::Error::Configuration(error.to_string().into()))
+                })
+            })
             .connect_with(connect)
             .await?;
         sqlx::migrate!().run(&pool).await.map_err(migration)?;
-        Ok(Self { db: Db::Pg(pool), _lock: Arc::new(Mutex::new(Some(lock))) })
+        Ok(Self { db: Db::Pg(pool), lock: Some(lock) })
     }
 
     async fn open_sqlite(path: PathBuf) -> Result<Self, StoreError> {
         let connect = sqlite(path);
-        let writer = SqlitePoolOptions::new().max_connections(1).connect_with(connect.clone()).await?;
+        let writer = SqlitePoolOptions::new()
+            .max_connections(1)
+            // On a full disk SQLite rolls back by itself; sqlx then fails to, and counts a transaction for ever.
+            .before_acquire(|connection, _| Box::pin(async move { Ok(!connection.is_in_transaction()) }))
+            .connect_with(connect.clone())
+            .await?;
         sqlx::migrate!().run(&writer).await.map_err(migration)?;
         let readers = SqlitePoolOptions::new()
             .max_connections(CONNECTIONS)
             .connect_with(connect.read_only(true))
             .await?;
-        Ok(Self { db: Db::Lite { writer, readers }, _lock: Arc::default() })
+        Ok(Self { db: Db::Lite { writer, readers }, lock: None })
     }
 
     /// `sqlite` or `postgres`.
@@ -212,8 +235,31 @@ impl Store {
     /// # Errors
     /// [`StoreError::Unavailable`].
     pub async fn ping(&self) -> Result<(), StoreError> {
-        on_db!(self, pool => sqlx::query("select 1").execute(pool).await.map(|_| ()))?;
+        self.check_held()?;
+        let answer = async { on_db!(self, pool => sqlx::query("select 1").execute(pool).await.map(|_| ())) };
+        tokio::time::timeout(ANSWERS_WITHIN, answer).await.map_err(|_| StoreError::timed_out())??;
         Ok(())
+    }
+
+    /// Sees whether this perch still holds its Postgres database, and takes it again if it was let go. Until it is held
+    /// nothing is written.
+    pub async fn check_lock(&self) {
+        let Some(lock) = &self.lock else { return };
+        let was_held = lock.is_held.load(Ordering::Acquire);
+        match lock.ensure().await {
+            Ok(()) if !was_held => tracing::info!("the database is held by this perch again"),
+            Err(error) if was_held => {
+                tracing::error!("this perch lost its hold of the database, edits wait: {error}");
+            }
+            _ => {}
+        }
+    }
+
+    fn check_held(&self) -> Result<(), StoreError> {
+        match &self.lock {
+            Some(lock) if !lock.is_held.load(Ordering::Acquire) => Err(lock.why()),
+            _ => Ok(()),
+        }
     }
 
     /// Closes all connections; what was committed stays.
@@ -230,10 +276,58 @@ impl Store {
     /// Begins a transaction that may write. On SQLite it takes the write lock at once: one that reads first and
     /// writes later fails when another has written between.
     pub(super) async fn begin(&self) -> Result<Write, StoreError> {
+        self.check_held()?;
         Ok(match &self.db {
             Db::Pg(pool) => Write::Pg(pool.begin().await?),
             Db::Lite { writer, .. } => Write::Lite(writer.begin_with("BEGIN IMMEDIATE").await?),
         })
+    }
+}
+
+/// The advisory lock that keeps a second perch out of a Postgres database. It lives and dies with one connection.
+struct DatabaseLock {
+    connect: PgConnectOptions,
+    connection: Mutex<Option<sqlx::PgConnection>>,
+    is_held: AtomicBool,
+    /// Whether it was found in another's hand when last looked at.
+    is_taken: AtomicBool,
+}
+
+impl DatabaseLock {
+    fn new(connect: PgConnectOptions) -> Self {
+        let (is_held, is_taken) = (AtomicBool::new(false), AtomicBool::new(false));
+        Self { connect, connection: Mutex::default(), is_held, is_taken }
+    }
+
+    /// Makes sure that the lock is held at this moment.
+    async fn ensure(&self) -> Result<(), StoreError> {
+        let mut connection = self.connection.lock().await;
+        if let Some(held) = connection.as_mut() {
+            let alive = tokio::time::timeout(ANSWERS_WITHIN, held.ping()).await;
+            if matches!(alive, Ok(Ok(()))) {
+                return Ok(());
+            }
+        }
+        // What does not answer may still hold the lock on the other side, until Postgres notices.
+        self.is_held.store(false, Ordering::Release);
+        *connection = None;
+        let take = async {
+            let mut fresh = sqlx::PgConnection::connect_with(&self.connect).await?;
+            let sql = "select pg_try_advisory_lock($1)";
+            let is_free: bool = sqlx::query_scalar(sql).bind(LOCK_KEY).fetch_one(&mut fresh).await?;
+            Ok::<_, sqlx::Error>(is_free.then_some(fresh))
+        };
+        let taken = tokio::time::timeout(ANSWERS_WITHIN, take).await;
+        let fresh = taken.map_err(|_| StoreError::timed_out())??;
+        self.is_taken.store(fresh.is_none(), Ordering::Relaxed);
+        *connection = Some(fresh.ok_or(StoreError::InUse)?);
+        self.is_held.store(true, Ordering::Release);
+        Ok(())
+    }
+
+    /// Why it is not held.
+    fn why(&self) -> StoreError {
+        if self.is_taken.load(Ordering::Relaxed) { StoreError::InUse } else { StoreError::timed_out() }
     }
 }
 

@@ -15,7 +15,7 @@ mod sessions;
 mod tokens;
 
 pub use branches::{Branch, BranchFilter, BranchState};
-pub use db::{Options, Store, StoreError};
+pub use db::{LOCK_CHECKED_EVERY, Options, Store, StoreError};
 pub use documents::{Append, AuthorRange, DiskRecord, DocumentRow, Intent, Loaded, LogRow, NewDocument};
 pub use drafts::{DRAFT_BYTES, DRAFT_BYTES_PER_SESSION, DRAFTS_KEPT, DRAFTS_PER_SESSION, Draft, DraftHead};
 pub use history::{

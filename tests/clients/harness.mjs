@@ -33,7 +33,7 @@ export async function eventually(what, check, within = Number(process.env.PERCH_
     await sleep(25)
   }
 }
-const freePort = () => new Promise((resolve) => {
+export const freePort = () => new Promise((resolve) => {
   const server = net.createServer().listen(0, '127.0.0.1', () => {
     const { port } = server.address()
     server.close(() => resolve(port))
@@ -42,13 +42,23 @@ const freePort = () => new Promise((resolve) => {
 export const port = await freePort()
 export const url = `http://127.0.0.1:${port}`
 
-/** `extra`: of the environment, `undefined` takes a variable away. `log`: gets what perch prints and logs. */
-export async function start(extra = {}, log = null) {
+/**
+ * Starts perch; all it says is kept in `perch.said`. `extra`: of the environment, `undefined` takes a variable away.
+ * `log`: gets what it says too, that of several runs.
+ */
+export async function start(extra = {}, args = [], log = null) {
   const env = { ...process.env, PERCH_OWNER_TOKEN: owner, PERCH_DATA: data, PERCH_LISTEN: `127.0.0.1:${port}`, ...extra }
   for (const name of Object.keys(env)) if (env[name] === undefined) delete env[name]
-  const out = log ? 'pipe' : 'inherit'
-  perch = spawn(binary, ['serve', '--allow-local-git', temp], { env, stdio: ['ignore', out, out] })
-  if (log) for (const stream of [perch.stdout, perch.stderr]) stream.on('data', (bytes) => { log.text += bytes })
+  perch = spawn(binary, ['serve', '--allow-local-git', temp, ...args], { env, stdio: ['ignore', 'pipe', 'pipe'] })
+  const child = perch
+  child.said = ''
+  for (const [from, to] of [[child.stdout, process.stdout], [child.stderr, process.stderr]]) {
+    from.on('data', (said) => {
+      child.said += said
+      if (log) log.text += said
+      else to.write(said)
+    })
+  }
   perch.ended = new Promise((resolve) => perch.on('exit', (code, signal) => resolve({ code, signal })))
   await eventually('ready', async () => (await fetch(`${url}/readyz`)).status === 200, 15_000)
 }

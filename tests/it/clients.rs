@@ -8,9 +8,15 @@ fn folder() -> PathBuf {
 }
 
 fn run(scenario: &str, database_url: Option<&str>) {
+    run_within(&[], scenario, database_url);
+}
+
+/// `within`: a command that runs node, and its arguments.
+fn run_within(within: &[&str], scenario: &str, database_url: Option<&str>) {
     assert!(folder().join("node_modules").is_dir(), "the npm clients are not installed: run `make test`");
-    let mut node = Command::new("node");
-    node.current_dir(folder()).args(["story.mjs", env!("CARGO_BIN_EXE_perch"), scenario]);
+    let line = [within, &["node"]].concat();
+    let mut node = Command::new(line[0]);
+    node.args(&line[1..]).current_dir(folder()).args(["story.mjs", env!("CARGO_BIN_EXE_perch"), scenario]);
     node.env_remove("DATABASE_URL");
     if let Some(url) = database_url {
         node.env("DATABASE_URL", url);
@@ -58,6 +64,8 @@ macro_rules! scenarios {
                 }
             }
             let mut run = vec![$(stringify!($name).to_owned()),*];
+            // Below, with what they need.
+            run.extend(["database", "full", "proxied"].map(str::to_owned));
             written.sort();
             run.sort();
             assert_eq!(written, run);
@@ -112,5 +120,31 @@ scenarios!(
     archives,
     bounded,
     cloned,
-    missing
+    missing,
+    problems,
+    openapi,
+    observed,
+    stops,
+    crowded,
+    tls,
+    refusals
 );
+
+/// Starts and stops a Postgres cluster of its own.
+#[test]
+fn database_goes_away_and_comes_back() {
+    run("database", None);
+}
+
+/// Mounts small file systems, in a namespace of its own.
+#[test]
+fn disk_is_full() {
+    let is_root = rustix::process::getuid().is_root();
+    run_within(&["unshare", if is_root { "-m" } else { "-Urm" }], "full", None);
+}
+
+/// With nginx in front, as `deploy/nginx.conf` has it.
+#[test]
+fn behind_nginx() {
+    run("proxied", None);
+}

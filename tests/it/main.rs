@@ -3,5 +3,7 @@
 mod browser;
 mod clients;
 mod corpus;
+mod deploy;
 mod differential;
 mod layers;
+mod routes;

@@ -103,6 +103,8 @@ impl Actor {
 
     /// Runs until nobody holds the document, it is gone, or perch stops.
     pub(super) async fn run(mut self) {
+        let open = metrics::gauge!("perch_documents");
+        open.increment(1);
         let stop = self.context.stop.clone();
         let end = loop {
             if let Some(end) = self.end {
@@ -144,6 +146,7 @@ impl Actor {
             }
         };
         self.finish(end).await;
+        open.decrement(1);
     }
 
     fn wake_at(&self) -> Instant {

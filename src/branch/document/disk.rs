@@ -362,6 +362,7 @@ impl Actor {
         if self.disk.retry.is_none() {
             warn!(document.id = %self.id, "`{}` can't be written or read now, trying again: {error}", self.path);
         }
+        metrics::counter!("perch_write_back_failures_total").increment(1);
         self.disk.failed();
         self.disk.dirty_since.get_or_insert_with(Instant::now);
         for waiter in self.waiters.drain(..) {
@@ -485,6 +486,7 @@ impl Actor {
             heavy(bytes.len(), merge)
                 .map_err(|error: crate::crdt::ApplyError| DocError::Log(error.to_string()))?
         };
+        metrics::counter!("perch_outside_merges_total").increment(1);
         debug!(document.id = %self.id, updates = updates.len(), "took in an outside change of `{}`", self.path);
         let positions = self.push_all(&updates, &Author::Outside);
         if let Some(wrote) = after {

@@ -175,6 +175,7 @@ impl Actor {
             return;
         }
         crate::base::fault("recorded");
+        metrics::counter!("perch_write_backs_total").increment(1);
         if before != Some(version) {
             let by = self.log.changes.take_unwritten();
             self.context.events.note_own(&self.path, Own::Wrote(version), &by);

@@ -158,7 +158,7 @@ export async function archives() {
     await eventually('editable', () => ann.text.toString() === 'hello\n')
   }
   assert.equal((await upload('application/zip', kinds[2][1], '')).status, 400)
-  assert.equal((await upload('text/plain', 'x')).status, 400)
+  assert.equal((await upload('text/plain', 'x')).status, 415)
   fs.symlinkSync('/etc/passwd', path.join(source, 'evil'))
   const evil = await settled((await (await upload('application/x-tar', pack('tar', '-c', 'evil'))).json()).id)
   assert.equal(evil.state, 'failed')
@@ -285,7 +285,7 @@ export async function cloned() {
   const server = await gitServer(path.join(temp, 'served'), 'ann', token, seen)
   const remote = `http://127.0.0.1:${server.address().port}/private.git`
   const log = { text: '' }
-  await start({ PERCH_LOG: 'trace' }, log)
+  await start({ PERCH_LOG: 'trace' }, [], log)
   const create = async (source) => {
     const answer = await api('POST', '/v1/branches', { name: 'clone', git: source })
     return { status: answer.status, ...await answer.json() }
@@ -359,7 +359,7 @@ export async function cloned() {
   await eventually('on its way', async () => (await look(cut.id)).progress?.phase === 'receiving')
   await crash()
   assert.deepEqual(holders(token), [])
-  await start({ PERCH_LOG: 'trace' }, log)
+  await start({ PERCH_LOG: 'trace' }, [], log)
   const half = await look(cut.id)
   assert.deepEqual([half.state, half.error], ['failed', 'perch stopped while it was made'])
   await eventually('its files are gone', () => !fs.existsSync(folder(cut.id)))
@@ -381,7 +381,7 @@ export async function missing() {
   fs.renameSync(folder(b.id), aside)
   fs.mkdirSync(folder('br_0123456789abcdef0123456789abcdef'))
   const log = { text: '' }
-  await start({}, log)
+  await start({}, [], log)
   const gone = await eventually('told', async () => {
     const now = await look(b.id)
     return now.state === 'failed' && now

@@ -6,7 +6,7 @@ import { holders, withToken } from './tokens.mjs'
 /** A link opens as often and as long as it may, with its right and no more. */
 export async function links() {
   const log = { text: '' }
-  await start({ PERCH_LOG: 'trace' }, log)
+  await start({ PERCH_LOG: 'trace' }, [], log)
   const b = await branch()
   await api('PUT', `/v1/branches/${b.id}/files/a.txt`, 'shared text\n')
   const route = `/v1/branches/${b.id}/links`

@@ -1,0 +1,246 @@
+//! Builds everything once, owns the tasks, stops in order.
+
+mod accept;
+mod tls;
+
+use crate::base::{Clock, Tasks};
+use crate::branch::{BranchOptions, Branches};
+use crate::config::Config;
+use crate::http::{AppState, Site, router};
+use crate::session::{Keys, first_owner_token, link_token, token_hash};
+use crate::store::{self, Store, StoreError};
+use anyhow::Context;
+use secrecy::{ExposeSecret, SecretString};
+use std::fs::{self, File};
+use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
+use std::os::unix::fs::DirBuilderExt;
+use std::path::Path;
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+use tls::Tls;
+use tracing::{info, warn};
+
+/// How long documents may take to reach the disk when perch stops.
+const STOP_WITHIN: Duration = Duration::from_secs(15);
+/// How long closing the database may take after that.
+const CLOSE_WITHIN: Duration = Duration::from_secs(3);
+/// How long a database may be away when perch starts: under compose or systemd both start at once. Past it perch gives
+/// up, so that whoever started it sees that something is wrong.
+const DATABASE_WITHIN: Duration = Duration::from_secs(30);
+/// A killed perch's lock on Postgres goes when Postgres notices; another perch keeps it longer.
+const LOCK_WITHIN: Duration = Duration::from_secs(5);
+/// Between tries.
+const TRY_EVERY: Duration = Duration::from_millis(500);
+/// How often metrics are drained.
+const UPKEEP_EVERY: Duration = Duration::from_secs(5);
+
+/// A running perch.
+#[derive(Debug)]
+pub struct Server {
+    address: SocketAddr,
+    link: Option<String>,
+    first_token: Option<SecretString>,
+    tasks: Tasks,
+    store: Store,
+    tls: Option<Tls>,
+    /// Held as long as this perch owns the data folder; the kernel lets it go however perch ends.
+    _lock: File,
+}
+
+impl Server {
+    /// Starts on the configured address; when it returns, requests are answered.
+    ///
+    /// # Errors
+    /// Says what is in the way: the folder, another perch, the database, the address.
+    pub async fn start(config: Config) -> anyhow::Result<Self> {
+        let tls = match (&config.tls_cert, &config.tls_key) {
+            (Some(certificate), Some(key)) => Some(Tls::load(certificate.clone(), key.clone())?),
+            _ => None,
+        };
+        raise_open_files();
+        let data = config.data_folder()?;
+        let branches_folder = data.join("branches");
+        fs::DirBuilder::new()
+            .recursive(true)
+            .mode(0o700)
+            .create(&branches_folder)
+            .with_context(|| format!("--data: can't make the data folder {}", data.display()))?;
+        let lock = lock(&data)?;
+        let options = store::Options { database_url: config.database_url.clone(), data: data.clone() };
+        let store = open_store(&options).await.with_context(|| match &config.database_url {
+            Some(_) => "--database-url (DATABASE_URL): can't open the database".to_owned(),
+            None => format!("--data: can't open the database in {}", data.display()),
+        })?;
+        let keys = Keys::load(&data.join("keys.json"))?;
+        let (clock, tasks) = (Clock::system(), Tasks::new());
+        let keys = Arc::new(keys);
+        keys.follow(&tasks);
+        let options = BranchOptions {
+            folder: branches_folder,
+            local_git: config.allow_local_git.clone(),
+            max_document_bytes: config.max_document_bytes,
+            max_branch_bytes: config.max_branch_bytes,
+        };
+        let branches = Branches::new(options, store.clone(), clock.clone(), tasks.clone());
+        branches.mend().await?;
+        let listener = tokio::net::TcpListener::bind(config.listen)
+            .await
+            .with_context(|| format!("--listen: can't listen on {}", config.listen))?;
+        let address = listener.local_addr()?;
+        let owner = config.owner_token.as_ref().map(|token| token_hash(token.expose_secret()));
+        let scheme = if tls.is_some() { "https" } else { "http" };
+        let (mut link, mut first_token) = (None, None);
+        if owner.is_none() {
+            let base = match &config.public_url {
+                Some(url) => url.as_str().trim_end_matches('/').to_owned(),
+                None => format!("{scheme}://{}", reachable(address)),
+            };
+            first_token = first_owner_token(&store, &clock).await?;
+            let token = link_token(&store, &clock).await?;
+            link = Some(format!("{base}/#token={}", token.expose_secret()));
+        }
+        let site = Site {
+            public_url: config.public_url.clone(),
+            allowed_origins: config.allowed_origins.clone(),
+            trusted_proxies: config.trusted_proxies.clone(),
+            metrics_open: config.metrics_open,
+        };
+        let state = AppState::new(store.clone(), branches, keys, clock, site, owner, tasks.clone());
+        let door = accept::Door {
+            app: router(state),
+            tls: tls.clone(),
+            idle: config.idle(),
+            max_connections: usize::try_from(config.max_connections)?,
+            tasks: tasks.clone(),
+        };
+        tasks.spawn(accept::serve(listener, door));
+        every(&tasks, UPKEEP_EVERY, || async { crate::http::upkeep() });
+        let watched = store.clone();
+        every(&tasks, store::LOCK_CHECKED_EVERY, move || {
+            let store = watched.clone();
+            async move { store.check_lock().await }
+        });
+        info!("listening on {scheme}://{address}, data in {}, {}", data.display(), store.kind());
+        Ok(Self { address, link, first_token, tasks, store, tls, _lock: lock })
+    }
+
+    /// Reads the TLS files again; when they can't be used, the old ones stay.
+    pub fn reload(&self) {
+        match self.tls.as_ref().map(Tls::reload) {
+            None => {}
+            Some(Ok(())) => info!("the TLS files were read again"),
+            Some(Err(error)) => tracing::error!("the old TLS certificate stays in use: {error:#}"),
+        }
+    }
+
+    /// Whether it speaks TLS itself.
+    #[must_use]
+    pub fn has_tls(&self) -> bool {
+        self.tls.is_some()
+    }
+
+    /// Where it listens.
+    #[must_use]
+    pub fn address(&self) -> SocketAddr {
+        self.address
+    }
+
+    /// A link that opens the page signed in, unless the owner token was given.
+    #[must_use]
+    pub fn link(&self) -> Option<&str> {
+        self.link.as_deref()
+    }
+
+    /// The owner token, if this is the first start and none was given: shown this once.
+    #[must_use]
+    pub fn first_token(&self) -> Option<&SecretString> {
+        self.first_token.as_ref()
+    }
+
+    /// Stops: no new connections, documents to disk, then the database.
+    pub async fn stop(self) {
+        info!("stopping");
+        if !self.tasks.shutdown(STOP_WITHIN).await {
+            warn!(tasks = self.tasks.len(), "some tasks did not end in time; their logs are durable");
+        }
+        if tokio::time::timeout(CLOSE_WITHIN, self.store.close()).await.is_err() {
+            warn!("the database did not let go in time; what was acknowledged is durable");
+        }
+    }
+}
+
+fn lock(data: &Path) -> anyhow::Result<File> {
+    let path = data.join("lock");
+    let file = File::create(&path).with_context(|| format!("--data: can't write {}", path.display()))?;
+    match file.try_lock() {
+        Ok(()) => Ok(file),
+        Err(fs::TryLockError::WouldBlock) => {
+            anyhow::bail!(
+                "another perch uses the data folder {}; stop it or give --data another folder",
+                data.display()
+            )
+        }
+        Err(fs::TryLockError::Error(error)) => Err(error).context("--data: can't lock the data folder"),
+    }
+}
+
+/// Opens the database; one that is away, or still held by a perch that was killed, is tried again for a while.
+async fn open_store(options: &store::Options) -> Result<Store, StoreError> {
+    let began = Instant::now();
+    let mut is_told = false;
+    loop {
+        let error = match Store::open(options).await {
+            Ok(store) => return Ok(store),
+            Err(error) => error,
+        };
+        let patience = match &error {
+            StoreError::Unavailable(_) if options.database_url.is_some() => DATABASE_WITHIN,
+            StoreError::InUse => LOCK_WITHIN,
+            _ => Duration::ZERO,
+        };
+        if began.elapsed() >= patience {
+            return Err(error);
+        }
+        if !std::mem::replace(&mut is_told, true) {
+            warn!("{error}; trying again for {} s", patience.as_secs());
+        }
+        tokio::time::sleep(TRY_EVERY).await;
+    }
+}
+
+/// Repeats something until perch stops.
+fn every<F>(tasks: &Tasks, pause: Duration, work: impl Fn() -> F + Send + 'static)
+where
+    F: Future<Output = ()> + Send,
+{
+    let stop = tasks.stopping().clone();
+    tasks.spawn(async move {
+        let mut tick = tokio::time::interval(pause);
+        tick.set_missed_tick_behavior(tokio::time::MissedTickBehavior::Delay);
+        loop {
+            tokio::select! {
+                biased;
+                () = stop.cancelled() => return,
+                _ = tick.tick() => work().await,
+            }
+        }
+    });
+}
+
+/// Each connection, watched folder and open file takes one; what services start with is often 1,024.
+fn raise_open_files() {
+    use rustix::process::{Resource, getrlimit, setrlimit};
+    let mut limit = getrlimit(Resource::Nofile);
+    limit.current = limit.maximum;
+    if let Err(error) = setrlimit(Resource::Nofile, limit) {
+        warn!(%error, "the limit of open files could not be raised");
+    }
+}
+
+/// An address that a browser on this machine can open.
+fn reachable(address: SocketAddr) -> SocketAddr {
+    let loopback: IpAddr =
+        if address.is_ipv4() { Ipv4Addr::LOCALHOST.into() } else { Ipv6Addr::LOCALHOST.into() };
+    let ip = if address.ip().is_unspecified() { loopback } else { address.ip() };
+    SocketAddr::new(ip, address.port())
+}
