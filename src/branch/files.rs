@@ -177,7 +177,9 @@ impl Hub {
                 Content { bytes, version }
             }
         };
-        self.context.versions.note_read(grant.session(), &path, content.version);
+        if let Some(session) = grant.session() {
+            self.context.versions.note_read(session, &path, content.version);
+        }
         Ok(content)
     }
 
@@ -257,7 +259,7 @@ impl Hub {
 
     /// Tells that something was put where nothing was.
     fn tell_made(&self, path: &RelPath, kind: Kind, grant: &WriteGrant) {
-        let by = vec![grant.session().to_string()];
+        let by = grant.by();
         self.events().note_own(path, Own::Made, &by);
         self.events().publish(&Event::FileCreated { path: path.to_string(), kind, by });
     }

@@ -427,7 +427,7 @@ impl Hub {
         bytes: Bytes,
     ) -> Result<(Content, bool), DocError> {
         let path = self.resolve(path).await?;
-        let base = named.or_else(|| self.context.versions.last_read(grant.session(), &path));
+        let base = named.or_else(|| self.context.versions.last_read(grant.session()?, &path));
         let base = base.map(|version| (version, self.context.versions.text(version)));
         self.write_from(&path, grant, base, bytes).await
     }
@@ -466,13 +466,15 @@ impl Hub {
                 }
             }
         };
-        self.context.versions.note_read(grant.session(), path, content.version);
+        if let Some(session) = grant.session() {
+            self.context.versions.note_read(session, path, content.version);
+        }
         Ok((content, is_new))
     }
 
     /// Tells that a file which is no document was written through perch.
     pub(super) fn tell_written(&self, path: &RelPath, version: Version, is_new: bool, grant: &WriteGrant) {
-        let by = vec![grant.session().to_string()];
+        let by = grant.by();
         self.events().note_own(path, Own::Wrote(version), &by);
         let path = path.to_string();
         self.events().publish(&if is_new {
@@ -484,7 +486,7 @@ impl Hub {
 
     /// Tells that a file or folder was deleted through perch.
     pub(super) fn tell_deleted(&self, path: &RelPath, grant: &WriteGrant) {
-        let by = vec![grant.session().to_string()];
+        let by = grant.by();
         self.events().note_own(path, Own::Deleted, &by);
         self.events().publish(&Event::FileDeleted { path: path.to_string(), by });
     }

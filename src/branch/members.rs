@@ -3,6 +3,7 @@
 //! A [`Member`] is the live side of a session row: sockets hold it and ask it anew for each message, so a right that
 //! was taken away ends at the next one.
 
+use super::document::Author;
 use super::events::{Event, Events};
 use crate::base::{Permission, SessionId};
 use crate::store::SessionRow;
@@ -14,20 +15,32 @@ use tokio::sync::watch;
 /// Proof that a member may change its branch at this moment. Made by [`Member::writer`] only.
 #[derive(Clone, Debug)]
 pub struct WriteGrant {
-    session: SessionId,
+    /// `None`: the holder of an API token.
+    session: Option<SessionId>,
 }
 
 impl WriteGrant {
-    /// The session that changes something.
+    /// The session that changes something; `None` for an API token, whose holders are not told apart.
     #[must_use]
-    pub fn session(&self) -> &SessionId {
-        &self.session
+    pub fn session(&self) -> Option<&SessionId> {
+        self.session.as_ref()
     }
 
-    /// A grant for the holder of an API token, who is no member; edits are credited to `session`.
+    /// To whom the change is credited.
     #[must_use]
-    pub fn for_api_token(session: SessionId) -> Self {
-        Self { session }
+    pub fn author(&self) -> Author {
+        self.session.clone().map_or(Author::Api, Author::Session)
+    }
+
+    /// The author's name, as listeners hear it.
+    pub(super) fn by(&self) -> Vec<String> {
+        vec![self.author().as_str().to_owned()]
+    }
+
+    /// A grant for the holder of an API token, who is no member.
+    #[must_use]
+    pub fn for_api_token() -> Self {
+        Self { session: None }
     }
 }
 
@@ -137,7 +150,7 @@ impl Member {
     pub fn writer(&self, token: Permission) -> Option<WriteGrant> {
         let standing = self.standing.borrow();
         let may = !standing.is_ended && standing.permission.min(token) == Permission::Write;
-        may.then(|| WriteGrant { session: self.session.clone() })
+        may.then(|| WriteGrant { session: Some(self.session.clone()) })
     }
 }
 

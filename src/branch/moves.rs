@@ -141,7 +141,7 @@ impl Hub {
         crate::base::fault("moved");
         self.store().finish_moves(&rows).await.map_err(log_error)?;
         self.moved(&mut moving);
-        let by = vec![grant.session().to_string()];
+        let by = grant.by();
         self.events().note_own(&from, Own::Deleted, &by);
         self.events().note_own(&to, Own::MovedHere, &by);
         self.events().publish(&Event::FileRenamed { from: from.to_string(), path: to.to_string(), by });

@@ -132,10 +132,7 @@ impl Caller {
     pub(super) fn writer(&self, branch: &BranchId, hub: &crate::branch::Hub) -> Result<WriteGrant, ApiError> {
         self.on(branch)?;
         match self {
-            Self::Api => {
-                let session = "api".parse().map_err(|_| ApiError::unauthorized())?;
-                Ok(WriteGrant::for_api_token(session))
-            }
+            Self::Api => Ok(WriteGrant::for_api_token()),
             Self::Session { row, permission } => hub
                 .members()
                 .enter(row)

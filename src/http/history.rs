@@ -38,7 +38,7 @@ pub(super) struct Page {
 /// How much one author changed, in UTF-16 units.
 #[derive(Debug, Serialize, ToSchema)]
 pub(super) struct AuthorView {
-    /// A session's id; `(disk)`: the file was changed from outside; `(perch)`: the server's own edit, such as of line
+    /// A session's id; `(api)`: an API token; `(disk)`: the file was changed from outside; `(perch)`: the server's own edit, such as of line
     /// ends.
     author: String,
     /// The session's name.

@@ -77,6 +77,7 @@ scenarios!(
     everyone,
     durable,
     readers,
+    every_route,
     random,
     slow,
     crowd,

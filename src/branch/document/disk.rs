@@ -608,7 +608,7 @@ impl Actor {
             }
         };
         let is_new = self.disk.version.is_none();
-        self.server_edit(&edits, &Author::Session(grant.session().clone())).await?;
+        self.server_edit(&edits, &grant.author()).await?;
         // Line ends and the byte order mark are part of what was written, though not of the text.
         if is_new || (!text.is_empty() && format != self.format_for(&text)) {
             self.disk.wanted = Some(Arc::new(Shape::new(format, &text)));

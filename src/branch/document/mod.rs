@@ -317,6 +317,8 @@ impl Document {
 pub enum Author {
     /// A session.
     Session(SessionId),
+    /// The holder of an API token, who is no session.
+    Api,
     /// A change of the file from outside perch.
     Outside,
     /// perch itself, such as a normalisation.
@@ -329,6 +331,7 @@ impl Author {
     pub fn as_str(&self) -> &str {
         match self {
             Self::Session(session) => session.as_str(),
+            Self::Api => "(api)",
             Self::Outside => "(disk)",
             Self::Server => "(perch)",
         }

@@ -54,7 +54,7 @@ export async function events() {
   await hears(one, 'file.changed src/a.txt ann')
   await api('PUT', `${files}/gone.txt`, 'x')
   await api('DELETE', `${files}/gone.txt`)
-  await hears(one, 'file.deleted gone.txt api')
+  await hears(one, 'file.deleted gone.txt (api)')
   // The other routes of the file API: folders, copies, creation. All by their session, none by the disk.
   const own = one.heard.length
   await api('POST', `/v1/branches/${b.id}/folders/made`, undefined, by(ann))
@@ -96,7 +96,7 @@ export async function events() {
   await sleep(1_500)
   assert.equal(changed(), 2, 'no echo')
   const told = one.heard.map(brief)
-  for (const once of ['file.created src/a.txt ann', 'file.changed src/a.txt (disk)', 'file.deleted gone.txt api', 'file.created gone.txt api']) {
+  for (const once of ['file.created src/a.txt ann', 'file.changed src/a.txt (disk)', 'file.deleted gone.txt (api)', 'file.created gone.txt (api)']) {
     assert.equal(told.filter((what) => what === once).length, 1, `${once}\n${told.join('\n')}`)
   }
   assert.ok(!told.some((what) => what.includes('.git')), told.join('\n'))
@@ -131,7 +131,7 @@ export async function events() {
   const late = listen(b, s, last)
   await late.opened
   await api('PUT', `${files}/late.txt`, 'x')
-  await hears(late, 'file.created late.txt api')
+  await hears(late, 'file.created late.txt (api)')
   assert.equal(number(late.heard[0]), Number(last.split('-')[1]) + 1)
   for (const bad of ['0-1', 'junk', `${last}0000`]) {
     const lost = listen(b, s, bad)

@@ -46,3 +46,83 @@ export async function readers() {
   assert.equal(none.status, 401)
   assert.equal((await none.json()).code, 'unauthorized')
 }
+
+/**
+ * Each route of the OpenAPI document that is no GET, with a `read` session's token: refused, and nothing has changed.
+ * With the right of a `write` session, or an API token where it needs one, it does what it says (the control).
+ */
+export async function every_route() {
+  await start()
+  const b = await branch()
+  const spare = await branch({ name: 'spare' })
+  const base = `/v1/branches/${b.id}`
+  for (const file of ['a.txt', 'b.txt', 'd/e.txt', 'gone.txt']) await api('PUT', `${base}/files/${file}`, 'text\n')
+  const [reader, writer] = [await session(b, 'eve', 'read'), await session(b, 'ann')]
+  const editors = ['a.txt', 'gone.txt'].map((name) => yClient(writer, name))
+  await eventually('synced', () => editors.every((editor) => editor.synced()))
+  editors.forEach((editor) => editor.text.insert(0, 'typed\n'))
+  await eventually('written', () => ['a.txt', 'gone.txt'].every((name) => fs.readFileSync(path.join(b.files, name), 'utf8') === 'typed\ntext\n'))
+  await api('DELETE', `${base}/files/gone.txt`)
+  const json = async (route) => (await api('GET', route)).json()
+  const [{ id: ended }] = (await json(`${base}/deleted`)).documents
+  const { position } = await json(`${base}/history/a.txt`)
+  const link = await (await api('POST', `${base}/links`, { permission: 'read' })).json()
+  const { id: token } = await (await api('POST', '/v1/tokens', { name: 'spare' })).json()
+  // In this order: what a later one needs is still there. `own`: what a write session may do itself.
+  const own = true
+  const routes = {
+    'put /v1/branches/{branch}/files/{path}': [`${base}/files/b.txt`, 'changed\n', own],
+    'post /v1/branches/{branch}/edit/{path}': [`${base}/edit/b.txt`, { edits: [{ old: 'changed', new: 'edited' }] }, own],
+    'post /v1/branches/{branch}/folders/{path}': [`${base}/folders/made`, undefined, own],
+    'post /v1/branches/{branch}/copy': [`${base}/copy`, { from: 'd', to: 'copied' }, own],
+    'post /v1/branches/{branch}/rename': [`${base}/rename`, { from: 'copied', to: 'moved' }, own],
+    'delete /v1/branches/{branch}/folders/{path}': [`${base}/folders/moved?recursive=true`, undefined, own],
+    'post /v1/branches/{branch}/history/{path}': [`${base}/history/a.txt/restore`, { position }, own],
+    'post /v1/branches/{branch}/deleted/{document}/restore': [`${base}/deleted/${ended}/restore`, {}, own],
+    'delete /v1/branches/{branch}/files/{path}': [`${base}/files/b.txt`, undefined, own],
+    'post /v1/branches/{branch}/sessions': [`${base}/sessions`, { id: 'bob', permission: 'write' }],
+    'patch /v1/branches/{branch}/sessions/{session}': [`${base}/sessions/eve`, { permission: 'write' }],
+    'post /v1/branches/{branch}/sessions/{session}/revoke': [`${base}/sessions/bob/revoke`, undefined],
+    'delete /v1/branches/{branch}/sessions/{session}': [`${base}/sessions/bob`, undefined],
+    'post /v1/branches/{branch}/links': [`${base}/links`, { permission: 'write' }],
+    'delete /v1/branches/{branch}/links/{id}': [`${base}/links/${link.id}`, undefined],
+    'post /v1/tokens': ['/v1/tokens', { name: 'evil' }],
+    'delete /v1/tokens/{id}': [`/v1/tokens/${token}`, undefined],
+    'post /v1/branches': ['/v1/branches', { name: 'evil' }],
+    'post /v1/branches/{branch}/fork': [`${base}/fork`, {}],
+    'patch /v1/branches/{branch}': [base, { name: 'evil' }],
+    'delete /v1/branches/{branch}': [`/v1/branches/${spare.id}?confirm=${spare.id}`, undefined]
+  }
+  // Open to a reader: a fresh token of its own right, a link's visitor, a draft of its own (it can have none).
+  const harmless = ['post /v1/branches/{branch}/sessions/{session}/token', 'post /v1/links/{secret}/session', 'delete /v1/branches/{branch}/drafts/{draft}']
+  const { paths } = await json('/v1/openapi.json')
+  const all = Object.entries(paths).flatMap(([route, item]) => Object.keys(item).filter((method) => method !== 'get').map((method) => `${method} ${route}`))
+  assert.deepEqual(all.toSorted(), [...Object.keys(routes), ...harmless].toSorted())
+  const files = (folder) => fs.readdirSync(folder, { recursive: true }).sort()
+    .map((name) => [name, fs.statSync(path.join(folder, name)).isFile() ? fs.readFileSync(path.join(folder, name), 'utf8') : null])
+  const state = async () => ({
+    files: files(b.files), branches: (await json('/v1/branches')).branches.map((one) => [one.id, one.name]),
+    sessions: (await json(`${base}/sessions`)).sessions.map((one) => [one.id, one.permission]),
+    links: (await json(`${base}/links`)).links.length, tokens: (await json('/v1/tokens')).tokens.length
+  })
+  const before = await state()
+  const ask = (name, headers) => {
+    const [route, body] = routes[name]
+    return api(name.split(' ')[0].toUpperCase(), route, body, headers)
+  }
+  const as = (s) => ({ authorization: `Bearer ${s.token}` })
+  for (const name of Object.keys(routes)) {
+    const answer = await ask(name, as(reader))
+    // Another branch looks as if it were not there.
+    assert.ok([403, 404].includes(answer.status), `${name} by a reader: ${answer.status} ${await answer.text()}`)
+  }
+  const fresh = await api('POST', `${base}/sessions/eve/token`, { permission: 'write' }, as(reader))
+  assert.equal((await fresh.json()).permission, 'read')
+  assert.deepEqual(await state(), before)
+  for (const [name, [,, mayWriter]] of Object.entries(routes)) {
+    const answer = await ask(name, mayWriter ? as(writer) : {})
+    assert.ok(answer.ok, `${name}: ${answer.status} ${await answer.text()}`)
+  }
+  const after = await state()
+  for (const what of Object.keys(before)) assert.notDeepEqual(after[what], before[what], `the control changes ${what}`)
+}
