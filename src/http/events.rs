@@ -2,7 +2,7 @@
 
 use super::auth::{Caller, origin_is_allowed, session_of};
 use super::branches::branch_id;
-use super::socket::still_welcome;
+use super::socket::{enter, still_welcome};
 use super::{ApiError, AppState};
 use crate::branch::{EventJson, Listener, Member, Seat, Standing};
 use axum::extract::{Path, Query, State};
@@ -117,14 +117,13 @@ async fn events(
     let session = match &caller {
         Caller::Api => None,
         Caller::Session { row, .. } => {
-            let member = hub.members().enter(row);
-            let watch = member.watch();
-            // Ended between the look at the token and here: the watch would not tell.
-            let standing = member.standing();
-            if standing.is_ended || standing.epoch != row.epoch {
-                return Err(ApiError::unauthorized());
-            }
-            Some(Present { watch, epoch: row.epoch, _seat: hub.sit(&member), _member: member })
+            let member = enter(&state, &hub, row).await?;
+            Some(Present {
+                watch: member.watch(),
+                epoch: row.epoch,
+                _seat: hub.sit(&member),
+                _member: member,
+            })
         }
     };
     let stop = state.tasks.stopping().clone();

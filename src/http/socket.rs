@@ -147,7 +147,7 @@ fn in_protocol(headers: &HeaderMap) -> Option<&str> {
 }
 
 /// Takes a session's seat. The row is read again once it is taken: a change since the first reading was told to nobody.
-async fn enter(state: &AppState, hub: &Hub, row: &SessionRow) -> Result<Arc<Member>, ApiError> {
+pub(super) async fn enter(state: &AppState, hub: &Hub, row: &SessionRow) -> Result<Arc<Member>, ApiError> {
     let member = hub.members().enter(row);
     let now = state.store.session(&row.branch_id, &row.id).await?.ok_or_else(ApiError::unauthorized)?;
     hub.members().changed(&now);
@@ -451,30 +451,15 @@ async fn talk_hocuspocus(
         };
         match body {
             Body::Token(token) => {
-                let session = session_of(state, token.expose_secret(), Some(branch)).await;
-                let entered = match session {
-                    Ok((row, permission)) => state
-                        .branches
-                        .hub(branch)
-                        .await
-                        .map_err(ApiError::from)
-                        .map(|hub| (row, permission, hub)),
-                    Err(error) => Err(error),
+                let entered = async {
+                    let (row, permission) = session_of(state, token.expose_secret(), Some(branch)).await?;
+                    let hub = state.branches.hub(branch).await?;
+                    let member = enter(state, &hub, &row).await?;
+                    Ok::<_, ApiError>((row, permission, hub, member))
                 };
-                let (row, permission, hub) = match entered {
+                let (row, permission, hub, member) = match entered.await {
                     Ok(entered) => entered,
                     // Told that permission is denied, a stock client stops for ever.
-                    Err(error) if error.is_passing() => {
-                        line.outbox.close(4500, "perch can't open the branch now; come back");
-                        return;
-                    }
-                    Err(_) => {
-                        line.outbox.answer(hocuspocus::permission_denied(name, "the token is not valid"));
-                        continue;
-                    }
-                };
-                let member = match enter(state, &hub, &row).await {
-                    Ok(member) => member,
                     Err(error) if error.is_passing() => {
                         line.outbox.close(4500, "perch can't open the branch now; come back");
                         return;

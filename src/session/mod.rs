@@ -214,25 +214,7 @@ fn color(id: &SessionId) -> &'static str {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::store::{ApiToken, Branch, BranchState, Link, Options};
-
-    fn branch() -> Branch {
-        Branch {
-            id: BranchId::generate(),
-            name: "b".into(),
-            description: String::new(),
-            tags: Vec::new(),
-            state: BranchState::Ready,
-            error: None,
-            git_url: None,
-            git_ref: None,
-            forked_from: None,
-            created_at_ms: 0,
-            updated_at_ms: 0,
-            size_bytes: None,
-            measured_at_ms: None,
-        }
-    }
+    use crate::store::{ApiToken, Link, Options, a_branch as branch};
 
     #[tokio::test]
     async fn every_count_is_bounded_and_what_is_spent_makes_room() {

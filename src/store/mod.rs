@@ -32,7 +32,15 @@ async fn testing() -> (Store, crate::base::BranchId, tempfile::TempDir) {
     let folder = tempfile::tempdir().unwrap();
     let options = Options { database_url: None, data: folder.path().to_owned() };
     let store = Store::open(&options).await.unwrap();
-    let branch = Branch {
+    let branch = a_branch();
+    store.insert_branch(&branch, 1).await.unwrap();
+    (store, branch.id, folder)
+}
+
+/// A branch that is ready.
+#[cfg(test)]
+pub(crate) fn a_branch() -> Branch {
+    Branch {
         id: crate::base::BranchId::generate(),
         name: "test".into(),
         description: String::new(),
@@ -46,7 +54,5 @@ async fn testing() -> (Store, crate::base::BranchId, tempfile::TempDir) {
         updated_at_ms: 0,
         size_bytes: None,
         measured_at_ms: None,
-    };
-    store.insert_branch(&branch, 1).await.unwrap();
-    (store, branch.id, folder)
+    }
 }

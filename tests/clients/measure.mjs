@@ -1,11 +1,13 @@
 // What connections and documents cost in memory. Usage: node measure.mjs PERCH_BINARY [CONNECTIONS]
-// Prints bytes of resident memory per idle connection and per open 2 KB document with two connections, and how long
-// perch takes from start to ready with 1,000 branches relative to none.
+// Prints bytes of resident memory per idle connection and per open 2 KB document with two connections, how long perch
+// takes from start to ready with 1,000 branches relative to one, and how long the first sync of a long history takes
+// after a restart (`PERCH_TRACES`, else `../shared/data`, else a made-up one).
 import fs from 'node:fs'
+import zlib from 'node:zlib'
 import WebSocket from 'ws'
 import * as Y from 'yjs'
 import * as encoding from 'lib0/encoding'
-import { api, branch, cleanUp, crash, eventually, perch, session, sleep, start } from './harness.mjs'
+import { api, branch, cleanUp, crash, eventually, perch, session, sleep, start, yClient } from './harness.mjs'
 
 const count = Number(process.argv[3] ?? 1_000)
 const resident = () => Number(/VmRSS:\s+(\d+)/.exec(fs.readFileSync(`/proc/${perch.pid}/status`, 'utf8'))[1]) * 1024
@@ -23,8 +25,32 @@ function connect(s, file) {
       encoding.writeVarUint8Array(step1, Y.encodeStateVector(new Y.Doc()))
       socket.send(encoding.toUint8Array(step1))
     })
-    socket.once('message', () => resolve(socket))
+    // The answer to that: sync, step 2.
+    const hear = (message) => {
+      const bytes = new Uint8Array(message)
+      if (bytes[0] !== 0 || bytes[1] !== 1) return
+      socket.off('message', hear)
+      resolve(socket)
+    }
+    socket.on('message', hear)
   })
+}
+/** A document of some 260,000 edits by one author, and which it is. */
+function longHistory() {
+  const doc = new Y.Doc()
+  const text = doc.getText('content')
+  const file = `${process.env.PERCH_TRACES ?? new URL('../../../shared/data', import.meta.url).pathname}/automerge-paper.json.gz`
+  if (fs.existsSync(file)) {
+    for (const { patches } of JSON.parse(zlib.gunzipSync(fs.readFileSync(file))).txns) {
+      for (const [at, gone, put] of patches) {
+        if (gone) text.delete(at, gone)
+        if (put) text.insert(at, put)
+      }
+    }
+    return [file, doc]
+  }
+  for (let n = 0; n < 260_000; n++) text.insert(n % 50 === 0 ? Math.floor(Math.random() * (text.length + 1)) : text.length, n % 40 ? 'x' : '\n')
+  return ['made up', doc]
 }
 async function settled() {
   let last = 0
@@ -74,6 +100,30 @@ try {
   await sleep(2_000)
   await crash()
   const many = await time()
+  // From asking for the socket to the whole state, of a document that nobody has opened since the start.
+  const firstSync = async (file) => {
+    const from = performance.now()
+    const socket = await connect(s, file)
+    const took = performance.now() - from
+    socket.terminate()
+    return took
+  }
+  const [which, long] = longHistory()
+  const provider = yClient(s, 'long.txt')
+  await eventually('synced', () => provider.synced())
+  Y.applyUpdate(provider.doc, Y.encodeStateAsUpdate(long))
+  const content = long.getText('content').toString()
+  await eventually('written', async () => (await (await api('GET', `/v1/branches/${b.id}/files/long.txt`)).text()) === content, 60_000)
+  provider.stop()
+  const [longSyncs, shortSyncs] = [[], []]
+  for (let n = 0; n < 7; n++) {
+    await crash()
+    await start({ PERCH_LOG: 'warn' })
+    await firstSync('one.txt')
+    shortSyncs.push(await firstSync(names[n]))
+    longSyncs.push(await firstSync('long.txt'))
+  }
+  console.log(`first sync after a restart, best of 7: ${Math.min(...longSyncs).toFixed(1)} ms for the long history (${which}), ${Math.min(...shortSyncs).toFixed(1)} ms for 2 KB`)
   console.log(`start to ready: ${Math.round(few)} ms with 1 branch, ${Math.round(many)} ms with ${count + 1}`)
 } catch (error) {
   console.error(error)

@@ -177,9 +177,9 @@ impl Actor {
             }
             Command::Drained(id) => self.on_drained(id),
             Command::Regrant(id) => self.on_regrant(id),
-            Command::Flush(reply) => self.wait_for_disk(reply),
+            Command::Flush(reply) => self.wait_for_disk(reply).await,
             Command::Write { grant, base, bytes, reply } => match self.write(&grant, base, &bytes).await {
-                Ok(()) => self.wait_for_disk(reply),
+                Ok(()) => self.wait_for_disk(reply).await,
                 Err(error) => {
                     let _ = reply.send(Err(error));
                 }

@@ -27,9 +27,9 @@ pub(super) const QUIET: Duration = Duration::from_millis(100);
 /// An outside change is taken in at the latest after this long.
 pub(super) const QUIET_AT_LATEST: Duration = Duration::from_secs(2);
 /// The same while somebody has the file open for writing: half a file tears lines that people type into it.
-const UNFINISHED: Duration = Duration::from_secs(1);
+pub(super) const UNFINISHED: Duration = Duration::from_secs(1);
 /// And this at the latest: a log that is written to all day is never done.
-const UNFINISHED_AT_LATEST: Duration = Duration::from_secs(5);
+pub(super) const UNFINISHED_AT_LATEST: Duration = Duration::from_secs(5);
 /// A path must be absent this long to count as deleted: editors and git replace files by unlink and create (H9).
 /// Longer than a rename from outside takes to be followed (`branch::moves`).
 const ABSENT_SETTLE: Duration = Duration::from_millis(1_000);
@@ -64,6 +64,8 @@ pub(super) enum JobDone {
 pub(super) enum WriteError {
     /// The file is not what the disk peer holds; look at it first.
     Differs(Seen),
+    /// Somebody has the file open for writing; dirty since then.
+    Busy(Option<Instant>),
     /// Nothing was put in place.
     Fs(FsError),
     /// The staged file still lies under this name with its intent noted; the file is as it was.
@@ -142,7 +144,7 @@ pub(super) struct Disk {
     /// The file is to be written for its shape's sake, whatever its text: it was written with other line ends, or
     /// made empty.
     pub(super) wanted: Option<Arc<Shape>>,
-    dirty_since: Option<Instant>,
+    pub(super) dirty_since: Option<Instant>,
     last_edit: Instant,
     write_now: bool,
     suspicion: Option<Suspicion>,
@@ -239,6 +241,11 @@ impl Disk {
         self.retry = Some((Instant::now() + delay, delay));
     }
 
+    /// Nothing is looked at or written before then.
+    fn not_before(&mut self, at: Instant) {
+        self.retry = Some((at, self.retry.map_or(RETRY.0 / 2, |(_, delay)| delay)));
+    }
+
     pub(super) fn start_job(&mut self) {
         self.jobs += 1;
     }
@@ -277,8 +284,10 @@ fn outside() -> Vec<String> {
 }
 
 impl Actor {
-    /// Registers a barrier: the next look that begins from now on, and a write-back of all that is applied now.
-    pub(super) fn wait_for_disk(&mut self, reply: oneshot::Sender<Result<Content, DocError>>) {
+    /// Registers a barrier: the next look that begins from now on, and a write-back of all that is applied now; what
+    /// was written to replaced files and closed is applied.
+    pub(super) async fn wait_for_disk(&mut self, reply: oneshot::Sender<Result<Content, DocError>>) {
+        self.look_at_asides(false).await;
         self.disk.write_now = true;
         self.waiters.push(Waiter { position: self.log.position(), after_job: self.disk.jobs, reply });
     }
@@ -329,6 +338,12 @@ impl Actor {
                 self.disk.dirty_since.get_or_insert_with(Instant::now);
                 self.disk.write_now = !self.waiters.is_empty();
                 self.on_seen(seen).await;
+            }
+            JobDone::Wrote(Err(WriteError::Busy(since))) => {
+                let now = Instant::now();
+                self.disk.dirty_since = since.or(self.disk.dirty_since).or(Some(now));
+                self.disk.write_now = !self.waiters.is_empty();
+                self.disk.not_before(now + QUIET / 4);
             }
             JobDone::Checked(Err(error)) | JobDone::Wrote(Err(WriteError::Fs(error))) => {
                 self.disk_failed(&error.to_string());
@@ -670,7 +685,7 @@ impl Actor {
 
     /// Takes in what was written to replaced files after they were replaced. `is_end`: there will be no later look.
     pub(super) async fn look_at_asides(&mut self, is_end: bool) {
-        self.disk.look_at_asides = Instant::now() + QUIET_AT_LATEST / 4;
+        self.disk.look_at_asides = Instant::now() + QUIET;
         let too_many = self.disk.asides.len().saturating_sub(MAX_ASIDE);
         for (index, aside) in std::mem::take(&mut self.disk.asides).into_iter().enumerate() {
             let is_last_look = is_end || index < too_many || aside.since.elapsed() > ASIDE_FOR;

@@ -6,7 +6,9 @@
 
 use super::DocError;
 use super::actor::Actor;
-use super::disk::{JobDone, QUIET, QUIET_AT_LATEST, Seen, Shape, WriteError, look};
+use super::disk::{
+    JobDone, QUIET, QUIET_AT_LATEST, Seen, Shape, UNFINISHED, UNFINISHED_AT_LATEST, WriteError, look,
+};
 use crate::base::heavy;
 use crate::branch::events::Own;
 use crate::branch::versions::Version;
@@ -67,6 +69,10 @@ impl Actor {
             };
             (bytes, wrote)
         });
+        // A writer that is at the file would go on at the replaced one. Who waits for the barrier waits less for it.
+        let patience = if self.waiters.is_empty() { UNFINISHED_AT_LATEST } else { UNFINISHED };
+        let since = self.disk.dirty_since;
+        let is_patient = since.is_some_and(|since| since.elapsed() < patience);
         self.disk.start_job();
         self.disk.written();
         let (workspace, path, writer) =
@@ -81,6 +87,9 @@ impl Actor {
                 }
                 if known == Some(wrote.version) {
                     return Ok(wrote);
+                }
+                if is_patient && workspace.is_being_written(&path).await.map_err(WriteError::Fs)? {
+                    return Err(WriteError::Busy(since));
                 }
                 let staged = workspace.stage(&path, bytes).await.map_err(WriteError::Fs)?;
                 crate::base::fault("staged");
@@ -256,7 +265,7 @@ impl Actor {
                 self.context.workspace.remove_temp(&intent.temp).await.map_err(disk)?;
             }
         }
-        match self.look_now().await.map_err(disk)? {
+        match self.look_until_finished().await.map_err(disk)? {
             Seen::Bytes(bytes) | Seen::Unfinished(bytes) => self.ingest(&bytes, None).await?,
             Seen::Same => {
                 if let Ok(Some(file)) = self.context.workspace.read(&self.path, self.context.max_bytes).await
@@ -278,6 +287,24 @@ impl Actor {
         look(&self.context.workspace, &self.path, self.disk.version, self.context.max_bytes).await
     }
 
+    /// Looks at the file; one that somebody is writing is waited for, as later looks do.
+    async fn look_until_finished(&mut self) -> Result<Seen, FsError> {
+        let began = Instant::now();
+        let (mut last, mut last_change) = (None, began);
+        loop {
+            let seen = self.look_now().await?;
+            let Seen::Unfinished(bytes) = &seen else { return Ok(seen) };
+            let version = Some(heavy(bytes.len(), || Version::of(bytes)));
+            if last != version {
+                (last, last_change) = (version, Instant::now());
+            }
+            if last_change.elapsed() >= UNFINISHED || began.elapsed() >= UNFINISHED_AT_LATEST {
+                return Ok(seen);
+            }
+            tokio::time::sleep(QUIET / 4).await;
+        }
+    }
+
     /// One last write-back when the document is unloaded or perch stops.
     pub(super) async fn flush_before_end(&mut self) {
         self.look_at_asides(true).await;
@@ -286,6 +313,8 @@ impl Actor {
                 let done = job.await;
                 self.on_job(done).await;
             } else if !self.is_on_disk() {
+                // There is no time to wait for a writer.
+                self.disk.dirty_since = None;
                 self.start_write_back().await;
             } else {
                 break;
