@@ -11,7 +11,7 @@ use std::time::Duration;
 /// Without a command it serves: on 127.0.0.1:7744, with SQLite in its own data folder. It prints a link that opens it
 /// signed in. Each option can also be set by the environment variable named with it.
 #[derive(Debug, Parser)]
-#[command(name = "perch", version, about, after_help = AFTER_HELP)]
+#[command(name = "perch", version, about, after_help = AFTER_HELP, args_conflicts_with_subcommands = true)]
 pub struct Cli {
     /// What to do; `serve` when left out.
     #[command(subcommand)]

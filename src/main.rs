@@ -103,16 +103,13 @@ async fn serve(config: Config) -> anyhow::Result<()> {
         writeln!(out, "perch is ready: {link}")?;
         out.flush()?;
     }
-    if server.has_tls() {
-        let mut hangup = signal(SignalKind::hangup())?;
-        loop {
-            tokio::select! {
-                _ = hangup.recv() => server.reload(),
-                () = asked_to_stop() => break,
-            }
+    // Without a handler it would end perch, undrained.
+    let mut hangup = signal(SignalKind::hangup())?;
+    loop {
+        tokio::select! {
+            _ = hangup.recv() => server.reload(),
+            () = asked_to_stop() => break,
         }
-    } else {
-        asked_to_stop().await;
     }
     tokio::select! {
         () = server.stop() => Ok(()),

@@ -235,7 +235,8 @@ fn find(text: &str, edit: usize, old: &str, all: bool) -> Result<Vec<(usize, usi
             lines.push(line_of(text, from + next));
         }
         from = step(from + next);
-        if count >= MAX_PLACES {
+        // Enough to say; each search may read all of `old` anew.
+        if count > NAMED_LINES {
             break;
         }
     }

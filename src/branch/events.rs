@@ -278,6 +278,11 @@ impl Events {
             .map(|own| own.what)
     }
 
+    /// What perch did at a path was seen.
+    pub(super) fn forget_own(&self, path: &RelPath) {
+        self.own.lock().retain(|own| own.path != *path);
+    }
+
     /// Who made perch do something in a folder that `path` lies in, or beneath `path`, a moment ago.
     pub(super) fn own_near(&self, path: &RelPath) -> Option<Vec<String>> {
         let own = self.own.lock();

@@ -9,10 +9,9 @@ use super::files::FilesError;
 use super::hub::Hub;
 use super::members::WriteGrant;
 use crate::base::{DocumentId, DraftId, SessionId};
-use crate::crdt::{FIRST_SERVER_CLIENT, FileFormat, Run, SharedText, decode, inspect};
+use crate::crdt::{FIRST_SERVER_CLIENT, FileFormat, Run, SharedText, compare, decode, inspect};
 use crate::store::{AuthorRange, ChangeRow, Draft, DraftHead, Ended, Past, StoreError};
 use crate::workspace::RelPath;
-use imara_diff::{Algorithm, Diff, InternedInput};
 use serde::Serialize;
 use std::collections::{BTreeSet, HashMap};
 use tokio::sync::{Semaphore, SemaphorePermit};
@@ -386,11 +385,7 @@ fn text_with(update: &[u8], document: Option<SharedText>) -> Option<String> {
 fn hunks(old: &str, new: &str) -> Vec<Hunk> {
     let lines = |text: &str| text.split_inclusive('\n').map(str::to_owned).collect::<Vec<_>>();
     let (old, new) = (lines(old), lines(new));
-    let mut input: InternedInput<&str> = InternedInput::default();
-    input.update_before(old.iter().map(String::as_str));
-    input.update_after(new.iter().map(String::as_str));
-    let mut difference = Diff::compute(Algorithm::Histogram, &input);
-    difference.postprocess_no_heuristic(&input);
+    let difference = compare(old.iter().map(String::as_str), new.iter().map(String::as_str));
     let part = |lines: &[String], range: std::ops::Range<u32>| {
         let range = range.start as usize..range.end as usize;
         lines[range].iter().map(|line| line.strip_suffix('\n').unwrap_or(line).to_owned()).collect()

@@ -258,7 +258,7 @@ impl Hub {
         if slots.len() > 1_024 {
             slots.retain(|_, slot| {
                 Arc::strong_count(slot) > 1
-                    || slot.try_lock().is_ok_and(|held| held.as_ref().is_some_and(|doc| !doc.is_closed()))
+                    || slot.try_lock().is_ok_and(|held| held.as_ref().is_some_and(|doc| !doc.has_ended()))
             });
         }
         Arc::clone(slots.entry(path.clone()).or_default())

@@ -29,6 +29,11 @@ const FOLLOW_AFTER: Duration = Duration::from_millis(500);
 /// Renames from outside that may wait; past it they count as deletion and a new file.
 const FOLLOWS: usize = 1_024;
 
+/// How often a rename that was done is recorded again when the database does not answer …
+const FINISH_TRIES: usize = 20;
+/// … and how long in between.
+const FINISH_PAUSE: Duration = Duration::from_millis(500);
+
 /// Renames seen on disk that wait to be followed.
 #[derive(Debug, Default)]
 pub(super) struct Follows {
@@ -139,7 +144,7 @@ impl Hub {
             return Err(error.into());
         }
         crate::base::fault("moved");
-        self.store().finish_moves(&rows).await.map_err(log_error)?;
+        self.finish(&rows).await.map_err(log_error)?;
         self.moved(&mut moving);
         let by = grant.by();
         self.events().note_own(&from, Own::Deleted, &by);
@@ -147,6 +152,17 @@ impl Hub {
         self.events().publish(&Event::FileRenamed { from: from.to_string(), path: to.to_string(), by });
         info!(branch.id = %self.branch(), documents = moving.len(), "renamed `{from}` to `{to}`");
         Ok(())
+    }
+
+    /// Records moves that were done on disk; a database that is away for a moment must not end the documents.
+    async fn finish(&self, rows: &[(crate::base::DocumentId, String)]) -> Result<(), StoreError> {
+        for _ in 0..FINISH_TRIES {
+            match self.store().finish_moves(rows).await {
+                Err(StoreError::Unavailable(_)) => tokio::time::sleep(FINISH_PAUSE).await,
+                outcome => return outcome,
+            }
+        }
+        self.store().finish_moves(rows).await
     }
 
     /// Live rows of documents whose file is gone, where something is about to be put.
@@ -203,7 +219,17 @@ impl Hub {
             if happened { &mut done } else { &mut not_done }.push((row.id, moving_to));
         }
         self.store().drop_moves(&not_done).await?;
-        self.store().finish_moves(&done).await
+        for one in done {
+            match self.store().finish_moves(std::slice::from_ref(&one)).await {
+                // Something was opened there since: the file is that document's.
+                Err(StoreError::Conflict) => {
+                    self.store().drop_moves(std::slice::from_ref(&one)).await?;
+                    self.store().close_document(&one.0, "replaced", None, self.now_ms()).await?;
+                }
+                outcome => outcome?,
+            }
+        }
+        Ok(())
     }
 
     /// Follows renames from outside, one after the other, until perch stops or the hub is gone.

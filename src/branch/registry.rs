@@ -608,7 +608,7 @@ impl Branches {
         // Under the lock nobody can get a hub that nobody has.
         open.retain(|_, entry| {
             let is_held = Arc::strong_count(&entry.cell) > 1
-                || entry.cell.get().is_none_or(|hub| Arc::strong_count(hub) > 1 || !hub.is_quiet());
+                || entry.cell.get().is_some_and(|hub| Arc::strong_count(hub) > 1 || !hub.is_quiet());
             is_held || entry.used.elapsed() < unused
         });
         before - open.len()

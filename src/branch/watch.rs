@@ -198,11 +198,16 @@ impl Quiet {
         let mut told = BTreeSet::new();
         for (path, pending) in due {
             // Told as one with where it came from.
-            if events.own(&path) == Some(Own::MovedHere) {
+            let kind = kind_at(workspace, &path).await;
+            let own = events.own(&path);
+            if own == Some(Own::MovedHere) && pending.existed.is_none() && kind.is_some() {
                 continue;
             }
             let is_echo = is_echo(workspace, events, &path).await;
-            let kind = kind_at(workspace, &path).await;
+            if is_echo && own == Some(Own::Deleted) {
+                // Somebody may make it and remove it again.
+                events.forget_own(&path);
+            }
             let from_kind = match &pending.from {
                 Some(from) => kind_at(workspace, from).await,
                 None => None,

@@ -9,6 +9,10 @@ use std::ops::Range;
 const MAX_EDITS: usize = 2_000;
 /// Pairs of lines that are compared to find out which became which; past it, as many old as new lines are taken in turn.
 const MAX_COMPARED: usize = 4_096;
+/// Bytes of lines that are compared so; past it lines go whole.
+const MAX_COMPARED_BYTES: usize = 4 * 1024 * 1024;
+/// Tokens that the finer algorithm is given.
+const MAX_HISTOGRAM: usize = 20_000;
 
 /// Replace `delete` units at `at` by `insert`. Offsets and lengths in UTF-16 units of the *old* text; a list of edits is
 /// ascending, edits do not overlap, and every cut is at a character boundary.
@@ -170,28 +174,28 @@ fn refine(old: &str, new: &str, hunk: &Change, refined: &mut Vec<Change>) {
 
 /// Which of the old lines became which of the new ones, ascending in both.
 fn pairs(old: &[&str], new: &[&str]) -> Vec<(usize, usize)> {
-    let (old_bags, new_bags): (Vec<_>, Vec<_>) =
-        (old.iter().map(bag).collect(), new.iter().map(bag).collect());
-    let are_alike = |line: usize, new_line: usize| {
-        let longer = old[line].len().max(new[new_line].len());
-        let shorter = old[line].len().min(new[new_line].len());
-        2 * shorter >= longer && {
-            let shared = old_bags[line].iter().map(|(word, count)| {
-                word.len() * (*count).min(new_bags[new_line].get(word).copied().unwrap_or(0))
-            });
-            2 * shared.sum::<usize>() >= longer
-        }
-    };
+    if let ([line], [new_line]) = (old, new) {
+        // Nothing else it can have become; it may be as long as the file, and what is the same at its ends costs nothing.
+        let (prefix, suffix) = common_ends(line, new_line);
+        let is_alike = 2 * (prefix + suffix) >= line.len().max(new_line.len());
+        return if is_alike || are_alike(line, new_line, &mut { MAX_COMPARED_BYTES }) {
+            vec![(0, 0)]
+        } else {
+            vec![]
+        };
+    }
+    let mut bytes = MAX_COMPARED_BYTES;
     let mut pairs = Vec::new();
-    if old.len() * new.len() > MAX_COMPARED {
+    if old.len().saturating_mul(new.len()) > MAX_COMPARED {
         if old.len() == new.len() {
-            pairs.extend((0..old.len()).filter(|line| are_alike(*line, *line)).map(|line| (line, line)));
+            let alike = |line: &usize| are_alike(old[*line], new[*line], &mut bytes);
+            pairs.extend((0..old.len()).filter(alike).map(|line| (line, line)));
         }
         return pairs;
     }
     let mut next = 0;
-    for line in 0..old.len() {
-        if let Some(found) = (next..new.len()).find(|new_line| are_alike(line, *new_line)) {
+    for (line, text) in old.iter().enumerate() {
+        if let Some(found) = (next..new.len()).find(|new_line| are_alike(text, new[*new_line], &mut bytes)) {
             pairs.push((line, found));
             next = found + 1;
         }
@@ -199,8 +203,23 @@ fn pairs(old: &[&str], new: &[&str]) -> Vec<(usize, usize)> {
     pairs
 }
 
+/// Whether at least half of the longer line are words that both have. What is read is taken from `bytes`.
+fn are_alike(line: &str, new_line: &str, bytes: &mut usize) -> bool {
+    let (longer, shorter) = (line.len().max(new_line.len()), line.len().min(new_line.len()));
+    if 2 * shorter < longer {
+        return false;
+    }
+    let Some(left) = bytes.checked_sub(longer + shorter) else { return false };
+    *bytes = left;
+    let new_bag = bag(new_line);
+    let shared = bag(line)
+        .into_iter()
+        .map(|(word, count)| word.len() * count.min(new_bag.get(word).copied().unwrap_or(0)));
+    2 * shared.sum::<usize>() >= longer
+}
+
 /// How often each word is in a line.
-fn bag<'a>(line: &&'a str) -> HashMap<&'a str, usize> {
+fn bag(line: &str) -> HashMap<&str, usize> {
     let mut bag = HashMap::new();
     for word in words(line) {
         *bag.entry(word).or_default() += 1;
@@ -271,14 +290,26 @@ fn words(text: &str) -> Vec<&str> {
     found
 }
 
+/// Which tokens differ. Histogram tells more of what was meant, but takes a round for each unchanged run, each as long
+/// as the texts; from a size on Myers with its bounds is used.
+pub(crate) fn compare<'a>(
+    old: impl IntoIterator<Item = &'a str>,
+    new: impl IntoIterator<Item = &'a str>,
+) -> Diff {
+    let mut input: InternedInput<&str> = InternedInput::default();
+    input.update_before(old.into_iter());
+    input.update_after(new.into_iter());
+    let is_small = input.before.len() + input.after.len() <= MAX_HISTOGRAM;
+    let mut difference =
+        Diff::compute(if is_small { Algorithm::Histogram } else { Algorithm::Myers }, &input);
+    difference.postprocess_no_heuristic(&input);
+    difference
+}
+
 /// The changes between two texts cut into tokens.
 fn changes(old: &str, new: &str, tokens: fn(&str) -> Vec<&str>) -> Vec<Change> {
     let (old, new) = (tokens(old), tokens(new));
-    let mut input: InternedInput<&str> = InternedInput::default();
-    input.update_before(old.iter().copied());
-    input.update_after(new.iter().copied());
-    let mut difference = Diff::compute(Algorithm::Histogram, &input);
-    difference.postprocess_no_heuristic(&input);
+    let difference = compare(old.iter().copied(), new.iter().copied());
     let (old_at, new_at) = (offsets(&old), offsets(&new));
     difference
         .hunks()
@@ -340,6 +371,15 @@ mod tests {
         let line = "x".repeat(300_000);
         let other = "yx".repeat(150_000);
         assert_eq!(apply(&line, &diff(&line, &other)), other);
+        let many = |fill: &str, separator: &str| -> String {
+            (0..30_000).map(|n| format!("{n}{separator}{fill}{n}{separator}")).collect()
+        };
+        for separator in ["\n", " "] {
+            let (old, new) = (many("x", separator), many("y", separator));
+            assert_eq!(apply(&old, &diff(&old, &new)), new);
+        }
+        let (old, new) = ("a\n".repeat(1 << 17), "b\n".repeat(1 << 17));
+        assert_eq!(apply(&old, &diff(&old, &new)), new);
         let up: String = (0..40_000).map(|n| format!("{n}\n")).collect();
         let down: String = (0..40_000).rev().map(|n| format!("{n}\n")).collect();
         let edits = diff(&up, &down);

@@ -2,8 +2,8 @@
 //!
 //! Inside a document all lines end in `\n` (editors shift offsets on `\r\n`); the file gets back what it had.
 
+use super::diff::compare;
 use super::diff::{Edit, utf16_len};
-use imara_diff::{Algorithm, Diff, InternedInput};
 use serde::{Deserialize, Serialize};
 
 const BOM: char = '\u{FEFF}';
@@ -137,10 +137,7 @@ impl FileFormat {
     #[must_use]
     pub fn follow(&self, old: &str, new: &str) -> Self {
         let Endings::Mixed(endings, usual) = &self.endings else { return self.clone() };
-        let mut input: InternedInput<&str> = InternedInput::default();
-        input.update_before(old.split_inclusive('\n'));
-        input.update_after(new.split_inclusive('\n'));
-        let difference = Diff::compute(Algorithm::Histogram, &input);
+        let difference = compare(old.split_inclusive('\n'), new.split_inclusive('\n'));
         let lines = new.matches('\n').count();
         let mut followed = vec![*usual; lines];
         let (mut before, mut after) = (0, 0);

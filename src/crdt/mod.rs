@@ -14,6 +14,7 @@ mod update;
 
 pub use authored::Run;
 pub use awareness::{Awareness, AwarenessError, Identity, Presence};
+pub(crate) use diff::compare;
 pub use diff::{Edit, apply, diff, utf16_len};
 pub use format::{FileFormat, NotText, decode, normalise};
 pub use lib0::LibError;

@@ -2,7 +2,7 @@
 
 use super::{ApiError, AppState};
 use crate::base::{BranchId, Permission, SessionId};
-use crate::branch::WriteGrant;
+use crate::branch::{Hub, WriteGrant};
 use crate::session::token_hash;
 use crate::store::SessionRow;
 use axum::extract::FromRequestParts;
@@ -128,17 +128,21 @@ impl Caller {
         }
     }
 
-    /// The right to change `branch`.
-    pub(super) fn writer(&self, branch: &BranchId, hub: &crate::branch::Hub) -> Result<WriteGrant, ApiError> {
+    /// The right to change `branch`, at this moment: a body may have taken its time since the token was looked at.
+    pub(super) async fn writer(
+        &self,
+        state: &AppState,
+        branch: &BranchId,
+        hub: &Hub,
+    ) -> Result<WriteGrant, ApiError> {
         self.on(branch)?;
-        match self {
-            Self::Api => Ok(WriteGrant::for_api_token()),
-            Self::Session { row, permission } => hub
-                .members()
-                .enter(row)
-                .writer(*permission)
-                .ok_or_else(|| ApiError::forbidden("this session can only read")),
+        let Self::Session { row, permission } = self else { return Ok(WriteGrant::for_api_token()) };
+        let now = state.store.session(branch, &row.id).await?.ok_or_else(ApiError::unauthorized)?;
+        if now.epoch != row.epoch || now.ended_at_ms.is_some() {
+            return Err(ApiError::unauthorized());
         }
+        let grant = hub.members().enter(&now).writer(*permission);
+        grant.ok_or_else(|| ApiError::forbidden("this session can only read"))
     }
 }
 

@@ -124,7 +124,7 @@ async fn delete(
     let branch = branch_id(&branch)?;
     caller.on(&branch)?;
     let hub = state.branches.hub(&branch).await?;
-    caller.writer(&branch, &hub)?;
+    caller.writer(&state, &branch, &hub).await?;
     hub.delete_draft(&draft_id(&draft)?, caller.session()).await?;
     Ok(StatusCode::NO_CONTENT)
 }

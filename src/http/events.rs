@@ -2,9 +2,9 @@
 
 use super::auth::{Caller, origin_is_allowed, session_of};
 use super::branches::branch_id;
-use super::socket::{enter, still_welcome};
+use super::present::Present;
 use super::{ApiError, AppState};
-use crate::branch::{EventJson, Listener, Member, Seat, Standing};
+use crate::branch::{EventJson, Hub, Listener};
 use axum::extract::{Path, Query, State};
 use axum::http::{HeaderMap, StatusCode};
 use axum::response::sse::{Event, KeepAlive, Sse};
@@ -13,7 +13,6 @@ use serde::Deserialize;
 use std::convert::Infallible;
 use std::sync::Arc;
 use std::time::Duration;
-use tokio::sync::watch;
 use tokio_util::sync::CancellationToken;
 use utoipa::IntoParams;
 use utoipa_axum::router::OpenApiRouter;
@@ -33,22 +32,14 @@ pub(super) struct Params {
     token: Option<String>,
 }
 
-/// The session of a stream.
-struct Present {
-    watch: watch::Receiver<Standing>,
-    /// Of its token.
-    epoch: i64,
-    /// Both are held as long as the stream is open.
-    _member: Arc<Member>,
-    _seat: Seat,
-}
-
 /// A stream under way.
 struct Stream {
     listener: Listener,
     is_first: bool,
     /// `None` for an API token.
     session: Option<Present>,
+    /// Kept open: another would have other events.
+    _hub: Arc<Hub>,
     stop: CancellationToken,
 }
 
@@ -64,7 +55,7 @@ impl Stream {
         loop {
             let ended = async {
                 match &mut self.session {
-                    Some(session) => !still_welcome(&mut session.watch, session.epoch).await,
+                    Some(session) => !session.still_welcome().await,
                     None => std::future::pending().await,
                 }
             };
@@ -116,18 +107,10 @@ async fn events(
     })?;
     let session = match &caller {
         Caller::Api => None,
-        Caller::Session { row, .. } => {
-            let member = enter(&state, &hub, row).await?;
-            Some(Present {
-                watch: member.watch(),
-                epoch: row.epoch,
-                _seat: hub.sit(&member),
-                _member: member,
-            })
-        }
+        Caller::Session { row, .. } => Some(Present::take(&state, Arc::clone(&hub), row).await?),
     };
     let stop = state.tasks.stopping().clone();
-    let stream = Stream { listener, is_first: true, session, stop };
+    let stream = Stream { listener, is_first: true, session, _hub: hub, stop };
     let events = futures_util::stream::unfold(stream, async |mut stream| {
         let event = stream.next().await?;
         Some((Ok::<_, Infallible>(event), stream))

@@ -288,7 +288,7 @@ async fn restore(
     let path = rel_path(path)?;
     let position = body(request)?.position;
     let hub = state.branches.hub(&branch).await?;
-    let grant = caller.writer(&branch, &hub)?;
+    let grant = caller.writer(&state, &branch, &hub).await?;
     let content = hub.restore_position(&path, position, &grant).await?;
     Ok((StatusCode::NO_CONTENT, [(header::ETAG, etag(content.version))]).into_response())
 }
@@ -369,7 +369,7 @@ async fn restore_deleted(
     };
     let path = wanted.path.as_deref().map(rel_path).transpose()?;
     let hub = state.branches.hub(&branch).await?;
-    let grant = caller.writer(&branch, &hub)?;
+    let grant = caller.writer(&state, &branch, &hub).await?;
     state.branches.take_room(&branch, 0).await?;
     let (path, content) = hub.restore_ended(&document, path, &grant).await?;
     let headers = [(header::ETAG, etag(content.version))];

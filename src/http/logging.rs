@@ -28,7 +28,8 @@ pub(super) async fn log(State(state): State<AppState>, mut request: Request, nex
     let method = request.method().clone();
     let route =
         request.extensions().get::<MatchedPath>().map_or("none", |matched| matched.as_str()).to_owned();
-    let is_secret = SECRET_PARAMETERS.iter().any(|name| route.contains(name));
+    // What matches no route may be one with a secret, mistyped.
+    let is_secret = route == "none" || SECRET_PARAMETERS.iter().any(|name| route.contains(name));
     let path = if is_secret { route.clone() } else { request.uri().path().to_owned() };
     // At the highest level, so that the id is on every line whatever the filter.
     let span =

@@ -40,7 +40,7 @@ async fn rename(
     let request = body(request)?;
     let (from, to) = (rel_path(&request.from)?, rel_path(&request.to)?);
     let hub = state.branches.hub(&branch).await?;
-    let grant = caller.writer(&branch, &hub)?;
+    let grant = caller.writer(&state, &branch, &hub).await?;
     hub.rename(&from, &to, &grant).await?;
     Ok(StatusCode::NO_CONTENT)
 }

@@ -395,7 +395,13 @@ async fn refresh(
             (row, Permission::Write)
         }
         Caller::Session { row, permission } if row.id == session => {
-            (refreshed(&state.store, &state.clock, *row).await?, permission)
+            let epoch = row.epoch;
+            let row = refreshed(&state.store, &state.clock, *row).await?;
+            // Revoked or ended while the body came in: what is signed now would be good again.
+            if row.epoch != epoch || row.ended_at_ms.is_some() {
+                return Err(ApiError::unauthorized());
+            }
+            (row, permission)
         }
         Caller::Session { .. } => {
             return Err(ApiError::forbidden("a session may refresh its own token only"));

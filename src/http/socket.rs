@@ -3,15 +3,13 @@
 
 use super::auth::{bearer, origin_is_allowed, session_of};
 use super::branches::branch_id;
+use super::present::Present;
 use super::{ApiError, AppState};
 use crate::base::{BranchId, Permission};
-use crate::branch::{
-    Channel, ConnectionId, DocError, Document, Hub, Incoming, Join, Member, Outbox, Seat, Wire,
-};
+use crate::branch::{Channel, ConnectionId, DocError, Document, Hub, Incoming, Join, Member, Outbox, Wire};
 use crate::crdt::frame::{self, Message as Sync};
 use crate::crdt::hocuspocus::{self, Body, Frame};
 use crate::crdt::state_vector;
-use crate::store::SessionRow;
 use axum::body::Bytes;
 use axum::extract::ws::rejection::WebSocketUpgradeRejection;
 use axum::extract::ws::{CloseFrame, Message, WebSocket, WebSocketUpgrade};
@@ -45,6 +43,11 @@ const PING_EVERY: Duration = Duration::from_secs(20);
 const SILENT_FOR: Duration = Duration::from_secs(60);
 /// Documents on one Hocuspocus socket.
 const MAX_DOCUMENTS: usize = 1_000;
+
+/// Documents that one Hocuspocus socket may open, one after the other: a channel is part of a connection's name.
+const MAX_CHANNELS: Channel = 1 << 20;
+/// A peer that does not read gets this long to take what is left, and the reason why the socket closes.
+const CLOSE_WITHIN: Duration = Duration::from_secs(5);
 
 /// The subprotocol of a client that carries its token beside it.
 const PROTOCOL: &str = "perch";
@@ -120,17 +123,14 @@ async fn docs(
     // Last, so that whoever has no token hears that first.
     let upgrade = upgrade.map_err(|error| ApiError::bad_request(error.body_text()))?;
     let hub = state.branches.hub(&branch).await?;
-    let member = enter(&state, &hub, &row).await?;
+    let mut present = Present::take(&state, hub, &row).await?;
     let span = Span::current();
     Ok(sized(upgrade).protocols([PROTOCOL]).on_upgrade(move |socket| async move {
-        let _seat = hub.sit(&member);
         let line = Line::new(&state);
         let (sink, stream) = socket.split();
         let talk = async {
-            match open(&hub, &path, &member, permission).await {
-                Ok(document) => {
-                    talk_y(&line, document, stream, &member, permission).await;
-                }
+            match open(&present.hub, &path, &present.member, permission).await {
+                Ok(document) => talk_y(&line, document, stream, &mut present, permission).await,
                 Err(error) => line.outbox.close(close_code(&error), error.to_string()),
             }
         };
@@ -144,18 +144,6 @@ fn in_protocol(headers: &HeaderMap) -> Option<&str> {
     let offered =
         headers.get_all(header::SEC_WEBSOCKET_PROTOCOL).iter().filter_map(|value| value.to_str().ok());
     offered.flat_map(|list| list.split(',')).find_map(|name| name.trim().strip_prefix("perch.token."))
-}
-
-/// Takes a session's seat. The row is read again once it is taken: a change since the first reading was told to nobody.
-pub(super) async fn enter(state: &AppState, hub: &Hub, row: &SessionRow) -> Result<Arc<Member>, ApiError> {
-    let member = hub.members().enter(row);
-    let now = state.store.session(&row.branch_id, &row.id).await?.ok_or_else(ApiError::unauthorized)?;
-    hub.members().changed(&now);
-    let standing = member.standing();
-    if standing.epoch != row.epoch || standing.is_ended {
-        return Err(ApiError::unauthorized());
-    }
-    Ok(member)
 }
 
 async fn open(hub: &Hub, path: &str, member: &Member, token: Permission) -> Result<Document, DocError> {
@@ -195,6 +183,7 @@ async fn run(
         tokio::pin!(write);
         tokio::pin!(talk);
         let mut talking = true;
+        let mut deadline = Instant::now();
         loop {
             tokio::select! {
                 why = &mut write => {
@@ -203,8 +192,13 @@ async fn run(
                 }
                 () = &mut talk, if talking => {
                     talking = false;
+                    deadline = Instant::now() + CLOSE_WITHIN;
                     // Ends the writer, unless a reason to close is already there.
                     line.outbox.close(1000, "");
+                }
+                () = tokio::time::sleep_until(deadline), if !talking => {
+                    closed = None;
+                    break;
                 }
                 () = stop.cancelled() => {
                     line.outbox.close(1013, "perch is stopping; come back");
@@ -297,29 +291,17 @@ fn incoming(frame: &Bytes, message: Sync<'_>) -> Option<Incoming> {
     })
 }
 
-/// Waits until the member's standing changes; `false` when the socket must end.
-pub(super) async fn still_welcome(
-    watch: &mut tokio::sync::watch::Receiver<crate::branch::Standing>,
-    epoch: i64,
-) -> bool {
-    if watch.changed().await.is_err() {
-        return false;
-    }
-    let standing = watch.borrow_and_update();
-    standing.epoch == epoch && !standing.is_ended
-}
-
 async fn talk_y(
     line: &Line,
     document: Document,
     mut stream: SplitStream<WebSocket>,
-    member: &Arc<Member>,
+    present: &mut Present,
     token: Permission,
 ) {
     let name = line.name(0);
     let join = Join {
         connection: name,
-        member: Arc::clone(member),
+        member: Arc::clone(&present.member),
         token,
         outbox: Arc::clone(&line.outbox),
         channel: 0,
@@ -330,8 +312,6 @@ async fn talk_y(
         return;
     }
     line.documents.lock().insert(0, document.clone());
-    let mut watch = member.watch();
-    let epoch = member.standing().epoch;
     loop {
         tokio::select! {
             frame = next_frame(line, &mut stream) => {
@@ -348,7 +328,7 @@ async fn talk_y(
                     document.incoming(name, message).await;
                 }
             }
-            welcome = still_welcome(&mut watch, epoch) => {
+            welcome = present.still_welcome() => {
                 if !welcome {
                     line.outbox.close(FORBIDDEN, "the session was ended");
                     return;
@@ -400,21 +380,19 @@ async fn talk_hocuspocus(
     mut stream: SplitStream<WebSocket>,
 ) {
     let mut opened: HashMap<Arc<str>, Opened> = HashMap::new();
-    let mut seat: Option<(Seat, Arc<Member>)> = None;
-    let mut watch = None;
-    let mut epoch = 0;
+    let mut present: Option<Present> = None;
     let mut channels: Channel = 0;
     let deadline = Instant::now() + TOKEN_WITHIN;
     loop {
         let frame = tokio::select! {
             frame = next_frame(line, &mut stream) => frame,
-            () = tokio::time::sleep_until(deadline), if seat.is_none() => {
+            () = tokio::time::sleep_until(deadline), if present.is_none() => {
                 line.outbox.close(FORBIDDEN, "no token within 10 s");
                 return;
             }
             welcome = async {
-                match &mut watch {
-                    Some(watch) => still_welcome(watch, epoch).await,
+                match &mut present {
+                    Some(present) => present.still_welcome().await,
                     None => std::future::pending().await,
                 }
             } => {
@@ -422,9 +400,9 @@ async fn talk_hocuspocus(
                     line.outbox.close(FORBIDDEN, "the session was ended");
                     return;
                 }
-                if let Some((_, member)) = &seat {
+                if let Some(present) = &present {
                     for (name, one) in &opened {
-                        let can_write = member.writer(one.token).is_some();
+                        let can_write = present.member.writer(one.token).is_some();
                         line.outbox.answer(hocuspocus::authenticated(name, can_write));
                         one.document.regrant(line.name(one.channel)).await;
                     }
@@ -433,7 +411,7 @@ async fn talk_hocuspocus(
             }
         };
         let Some(frame) = frame else { return };
-        if seat.is_none() && frame.len() > MAX_FRAME_BEFORE_TOKEN {
+        if present.is_none() && frame.len() > MAX_FRAME_BEFORE_TOKEN {
             line.outbox.close(MALFORMED, "a large frame before the token");
             return;
         }
@@ -453,12 +431,20 @@ async fn talk_hocuspocus(
             Body::Token(token) => {
                 let entered = async {
                     let (row, permission) = session_of(state, token.expose_secret(), Some(branch)).await?;
+                    if present.as_ref().is_some_and(|present| *present.member.session() != row.id) {
+                        return Ok(None);
+                    }
                     let hub = state.branches.hub(branch).await?;
-                    let member = enter(state, &hub, &row).await?;
-                    Ok::<_, ApiError>((row, permission, hub, member))
+                    Ok::<_, ApiError>(Some((Present::take(state, hub, &row).await?, permission)))
                 };
-                let (row, permission, hub, member) = match entered.await {
-                    Ok(entered) => entered,
+                let (entered, permission) = match entered.await {
+                    Ok(Some(entered)) => entered,
+                    // The socket ends with its session; a second one would outlive its own end here.
+                    Ok(None) => {
+                        let reason = "this socket belongs to another session; open one for each";
+                        line.outbox.answer(hocuspocus::permission_denied(name, reason));
+                        continue;
+                    }
                     // Told that permission is denied, a stock client stops for ever.
                     Err(error) if error.is_passing() => {
                         line.outbox.close(4500, "perch can't open the branch now; come back");
@@ -469,17 +455,7 @@ async fn talk_hocuspocus(
                         continue;
                     }
                 };
-                if let Some((_, seated)) = &seat
-                    && !Arc::ptr_eq(seated, &member)
-                {
-                    // One watch tells when the socket's session ends; a second session would outlive its own end here.
-                    let reason = "this socket belongs to another session; open one for each";
-                    line.outbox.answer(hocuspocus::permission_denied(name, reason));
-                    continue;
-                }
-                watch = Some(member.watch());
-                epoch = row.epoch;
-                seat = Some((hub.sit(&member), Arc::clone(&member)));
+                let Present { hub, member, .. } = present.insert(entered);
                 if let Some(old) = opened.remove(name) {
                     line.documents.lock().remove(&old.channel);
                     old.document.leave(line.name(old.channel)).await;
@@ -490,7 +466,11 @@ async fn talk_hocuspocus(
                     continue;
                 }
                 channels += 1;
-                match join(line, &hub, &member, permission, name, channels).await {
+                if channels >= MAX_CHANNELS {
+                    line.outbox.close(4500, "this socket has opened too many documents; come back");
+                    return;
+                }
+                match join(line, hub, member, permission, name, channels).await {
                     Ok((name, one)) => {
                         let can_write = member.writer(permission).is_some();
                         line.outbox.answer(hocuspocus::authenticated(&name, can_write));

@@ -7,7 +7,7 @@ use crate::base::{Clock, Tasks};
 use crate::branch::{BranchOptions, Branches};
 use crate::config::Config;
 use crate::http::{AppState, Site, router};
-use crate::session::{Keys, first_owner_token, link_token, token_hash};
+use crate::session::{Keys, end_link_token, first_owner_token, link_token, token_hash};
 use crate::store::{self, Store, StoreError};
 use anyhow::Context;
 use secrecy::{ExposeSecret, SecretString};
@@ -98,6 +98,8 @@ impl Server {
             first_token = first_owner_token(&store, &clock).await?;
             let token = link_token(&store, &clock).await?;
             link = Some(format!("{base}/#token={}", token.expose_secret()));
+        } else {
+            end_link_token(&store).await?;
         }
         let site = Site {
             public_url: config.public_url.clone(),
@@ -131,12 +133,6 @@ impl Server {
             Some(Ok(())) => info!("the TLS files were read again"),
             Some(Err(error)) => tracing::error!("the old TLS certificate stays in use: {error:#}"),
         }
-    }
-
-    /// Whether it speaks TLS itself.
-    #[must_use]
-    pub fn has_tls(&self) -> bool {
-        self.tls.is_some()
     }
 
     /// Where it listens.

@@ -15,7 +15,7 @@ mod tokens;
 pub use keys::{Claims, KeyError, Keys};
 pub use links::{LinkError, create_link, look_at_link, open_link};
 pub use secret::token_hash;
-pub use tokens::{TokenError, create_token, first_owner_token, link_token};
+pub use tokens::{TokenError, create_token, end_link_token, first_owner_token, link_token};
 
 use crate::base::{BranchId, Clock, Permission, SessionId};
 use crate::store::{SessionRow, Store, StoreError};

@@ -68,6 +68,14 @@ pub async fn first_owner_token(store: &Store, clock: &Clock) -> Result<Option<Se
     Ok(store.insert_token(&token, MAX_TOKENS).await?.then_some(secret))
 }
 
+/// Ends the last start's link, where this one prints none.
+///
+/// # Errors
+/// [`StoreError`].
+pub async fn end_link_token(store: &Store) -> Result<(), StoreError> {
+    store.delete_tokens_named(LINK_TOKEN).await
+}
+
 /// The token behind the link that a start prints, in the place of the last start's. It is no owner token.
 ///
 /// # Errors

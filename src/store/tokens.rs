@@ -89,6 +89,14 @@ impl Store {
         write.commit().await
     }
 
+    /// Removes all tokens of a name.
+    pub async fn delete_tokens_named(&self, name: &str) -> Result<(), StoreError> {
+        let mut write = self.begin().await?;
+        on_write!(write, connection => sqlx::query("delete from api_token where name = $1")
+            .bind(name).execute(connection).await.map(|_| ()))?;
+        write.commit().await
+    }
+
     /// The token with this hash, revoked or not.
     pub async fn token_by_hash(&self, hash: &[u8]) -> Result<Option<ApiToken>, StoreError> {
         let sql = "select * from api_token where hash = $1";

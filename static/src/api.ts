@@ -12,8 +12,8 @@ export interface Branch {
   name: string
   state: 'creating' | 'ready' | 'failed'
   error: string | null
-  /** While it is being made, where perch says so. */
-  progress?: string | null
+  /** How far it is while it is being made. */
+  progress?: { phase: string, percent: number | null } | null
   git: { url: string, ref: string | null } | null
   created_at_ms: number
 }
@@ -33,13 +33,16 @@ export interface Grant {
   collab_url: string
 }
 
-async function request(token: string, method: string, route: string, body?: unknown): Promise<Response> {
-  const headers: Record<string, string> = { authorization: `Bearer ${token}` }
+const request = (token: string, method: string, route: string, body?: unknown) =>
+  ask(token, method, `branches${route}`, body)
+
+async function ask(token: string | null, method: string, route: string, body?: unknown): Promise<Response> {
+  const headers: Record<string, string> = token === null ? {} : { authorization: `Bearer ${token}` }
   if (body !== undefined) headers['content-type'] = 'application/json'
   let answer: Response
   try {
     // Relative: behind a proxy perch may have a folder of its own.
-    answer = await fetch(`v1/branches${route}`, {
+    answer = await fetch(`v1/${route}`, {
       method, headers, credentials: 'omit', body: body === undefined ? undefined : JSON.stringify(body)
     })
   } catch {
@@ -71,11 +74,24 @@ export const makeBranch = (token: string, name: string, git: { url: string, ref?
 export const makeSession = (token: string, branch: string, id: string, name: string) =>
   json<Grant>(request(token, 'POST', `/${encodeURIComponent(branch)}/sessions`, { id, name, permission: 'write' }))
 
+/** Makes an anonymous session with a share link's secret. */
+export const openLink = (secret: string) =>
+  json<Grant & { branch: string }>(ask(null, 'POST', `links/${encodeURIComponent(secret)}/session`))
+
+/** All entries of a folder, page by page. */
 export const folder = async (token: string, branch: string, path: string) => {
-  const query = path === '' ? '' : `?path=${encodeURIComponent(path)}`
-  const { entries } = await json<{ entries: Entry[] }>(
-    request(token, 'GET', `/${encodeURIComponent(branch)}/tree${query}`))
-  return entries
+  const all: Entry[] = []
+  let after: string | null = null
+  do {
+    const query = new URLSearchParams({ limit: '10000' })
+    if (path !== '') query.set('path', path)
+    if (after !== null) query.set('after', after)
+    const page: { entries: Entry[], next?: string | null } = await json(
+      request(token, 'GET', `/${encodeURIComponent(branch)}/tree?${query.toString()}`))
+    all.push(...page.entries)
+    after = page.next ?? null
+  } while (after !== null)
+  return all
 }
 
 /** A file's bytes as they are on disk; perch writes what it has of a shared file first. */

@@ -19,6 +19,39 @@ async function typeLine(page, text) {
 }
 
 const scenarios = {
+  /** A share link: the visitor reads along without a token, and is told when the link works no more. */
+  async visitors() {
+    const stage = new Stage(binary)
+    await stage.start()
+    const { id } = await stage.api('POST', '', { name: 'shared' })
+    await eventually('ready', async () => (await stage.api('GET', `/${id}`)).state === 'ready')
+    fs.writeFileSync(path.join(stage.workspace(id), 'a.txt'), 'for visitors\n')
+    const link = await stage.api('POST', `/${id}/links`, { permission: 'read' })
+    const eve = await stage.person()
+    await eve.goto(`${stage.url}/#link=${link.secret}`)
+    const name = eve.getByLabel('Name', { exact: true })
+    const tree = eve.getByRole('tree')
+    await name.or(tree).first().waitFor()
+    assert.ok(!eve.url().includes(link.secret), 'the secret is out of the address')
+    if (await name.isVisible()) {
+      await name.fill('Eve')
+      await eve.getByRole('button', { name: 'Go on' }).click()
+    }
+    await openFile(eve, 'a.txt')
+    await editor(eve).getByText('for visitors').waitFor()
+    await editor(eve).press('Control+End')
+    await editor(eve).pressSequentially('EVIL')
+    fs.appendFileSync(path.join(stage.workspace(id), 'a.txt'), 'more\n')
+    await editor(eve).getByText('more').waitFor()
+    assert.equal(count(fs.readFileSync(path.join(stage.workspace(id), 'a.txt'), 'utf8'), 'EVIL'), 0)
+    await stage.api('DELETE', `/${id}/links/${link.id}`)
+    stage.allowed = /410/
+    const late = await stage.person()
+    await late.goto(`${stage.url}/#link=${link.secret}`)
+    await late.getByText('The link opens nothing').waitFor()
+    await stage.end()
+  },
+
   /** From the printed link to two people in one file. */
   async together() {
     const stage = new Stage(binary)

@@ -34,7 +34,7 @@ pub(super) async fn write(
     headers: HeaderMap,
     body: Result<Bytes, BytesRejection>,
 ) -> Result<Response, ApiError> {
-    let grant = at.on.writer()?;
+    let grant = at.on.writer().await?;
     let bytes = body.map_err(|error| match error.status() {
         StatusCode::PAYLOAD_TOO_LARGE => ApiError::new(
             StatusCode::PAYLOAD_TOO_LARGE,
@@ -72,7 +72,7 @@ pub(super) async fn write(
 #[utoipa::path(delete, operation_id = "delete_file", path = "/v1/branches/{branch}/files/{*path}", tag = "files",
     params(("branch" = String, Path), ("path" = String, Path)), responses((status = NO_CONTENT)))]
 pub(super) async fn delete(at: At) -> Result<StatusCode, ApiError> {
-    let grant = at.on.writer()?;
+    let grant = at.on.writer().await?;
     at.on.hub.delete(&at.path, &grant).await?;
     Ok(StatusCode::NO_CONTENT)
 }

@@ -101,7 +101,7 @@ pub(super) async fn edit(
     at: At,
     request: Result<Json<EditRequest>, JsonRejection>,
 ) -> Result<([(HeaderName, String); 1], Json<EditAnswer>), ApiError> {
-    let grant = at.on.writer()?;
+    let grant = at.on.writer().await?;
     let request = body(request)?;
     at.on.room(request.edits.iter().map(|edit| edit.new.len() as u64).sum()).await?;
     let (version, edits) = text_edits(request)?;

@@ -16,7 +16,7 @@ use utoipa::{IntoParams, ToSchema};
     responses((status = CREATED, description = "new"), (status = OK, description = "it was there"),
         (status = CONFLICT, description = "`exists`: something else is there")))]
 pub(super) async fn make(at: At) -> Result<StatusCode, ApiError> {
-    let grant = at.on.writer()?;
+    let grant = at.on.writer().await?;
     let is_new = at.on.hub.make_folder(&at.path, &grant).await?;
     Ok(if is_new { StatusCode::CREATED } else { StatusCode::OK })
 }
@@ -34,7 +34,7 @@ pub(super) struct Removal {
     params(("branch" = String, Path), ("path" = String, Path), Removal),
     responses((status = NO_CONTENT), (status = CONFLICT, description = "`folder_not_empty`, `not_a_folder`")))]
 pub(super) async fn delete(at: At, Params(removal): Params<Removal>) -> Result<StatusCode, ApiError> {
-    let grant = at.on.writer()?;
+    let grant = at.on.writer().await?;
     at.on.hub.delete_folder(&at.path, removal.recursive, &grant).await?;
     Ok(StatusCode::NO_CONTENT)
 }
@@ -58,7 +58,7 @@ pub(super) async fn copy(
     on: On,
     request: Result<Json<CopyRequest>, JsonRejection>,
 ) -> Result<StatusCode, ApiError> {
-    let grant = on.writer()?;
+    let grant = on.writer().await?;
     let request = body(request)?;
     let (from, to) = (rel_path(&request.from)?, rel_path(&request.to)?);
     on.room(on.hub.size(&from).await?).await?;

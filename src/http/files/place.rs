@@ -2,7 +2,7 @@
 
 use super::rel_path;
 use crate::base::BranchId;
-use crate::branch::{Branches, Hub, WriteGrant};
+use crate::branch::{Hub, WriteGrant};
 use crate::http::auth::Caller;
 use crate::http::branches::branch_id;
 use crate::http::{ApiError, AppState};
@@ -19,18 +19,18 @@ pub(super) struct On {
     pub(super) caller: Caller,
     pub(super) hub: Arc<Hub>,
     branch: BranchId,
-    branches: Branches,
+    state: AppState,
 }
 
 impl On {
     /// Takes room for `more` bytes; before anything is written.
     pub(super) async fn room(&self, more: u64) -> Result<(), ApiError> {
-        Ok(self.branches.take_room(&self.branch, more).await?)
+        Ok(self.state.branches.take_room(&self.branch, more).await?)
     }
 
     /// The right to change the branch, at this moment.
-    pub(super) fn writer(&self) -> Result<WriteGrant, ApiError> {
-        self.caller.writer(&self.branch, &self.hub)
+    pub(super) async fn writer(&self) -> Result<WriteGrant, ApiError> {
+        self.caller.writer(&self.state, &self.branch, &self.hub).await
     }
 }
 
@@ -50,7 +50,7 @@ impl FromRequestParts<AppState> for On {
         let branch = branch_id(names.get("branch").map_or("", String::as_str))?;
         caller.on(&branch)?;
         let hub = state.branches.hub(&branch).await?;
-        Ok(Self { caller, hub, branch, branches: state.branches.clone() })
+        Ok(Self { caller, hub, branch, state: state.clone() })
     }
 }
 

@@ -28,7 +28,11 @@ function Row({ branch }: { branch: Branch }) {
       <span class="row-name">{branch.name}</span>
       <span class="row-about">{about}</span>
       {branch.state === 'failed' && <span class="row-error">{branch.error ?? 'perch gave no reason.'}</span>}
-      {branch.state === 'creating' && branch.progress && <span class="row-about">{branch.progress}</span>}
+      {branch.state === 'creating' && branch.progress && (
+        <span class="row-about">
+          {branch.progress.phase}{branch.progress.percent === null ? '' : `, ${branch.progress.percent} %`}
+        </span>
+      )}
     </>
   )
   return (

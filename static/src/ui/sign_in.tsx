@@ -1,5 +1,6 @@
 import { useSignal } from '@preact/signals'
 import { signIn, tokenIn, tokenWasRefused } from '../access'
+import { linkFault } from '../link'
 import { Failure, Mark } from './parts'
 
 export function SignIn() {
@@ -13,6 +14,7 @@ export function SignIn() {
           perch refused this page’s token: it was revoked, or perch has been started again and printed a new link.
         </Failure>
       )}
+      {linkFault.value !== null && <Failure>The link opens nothing: {linkFault.value}</Failure>}
       <p>
         perch prints a link when it starts. Open that link, or paste it here:
       </p>
