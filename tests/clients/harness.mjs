@@ -94,6 +94,22 @@ export async function crash() {
   perch.kill('SIGKILL')
   await perch.ended
 }
+/** Stops perch and returns once it stands: the signal alone lets each thread end the system call that it is in. */
+export function holdStill() {
+  perch.kill('SIGSTOP')
+  const tasks = `/proc/${perch.pid}/task`
+  const stands = (task) => {
+    let stat
+    try {
+      stat = fs.readFileSync(`${tasks}/${task}/stat`, 'utf8')
+    } catch {
+      // It has ended.
+      return true
+    }
+    return stat[stat.lastIndexOf(')') + 2] === 'T'
+  }
+  while (!fs.readdirSync(tasks).every(stands));
+}
 export async function api(method, route, body, headers = {}) {
   const raw = body === undefined || typeof body === 'string' || body instanceof Uint8Array
   const type = raw ? {} : { 'content-type': 'application/json' }

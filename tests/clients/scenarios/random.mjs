@@ -2,7 +2,7 @@
 import assert from 'node:assert/strict'
 import fs from 'node:fs'
 import path from 'node:path'
-import { api, ask, atRest, branch, chance, count, crash, eventually, hClient, line, perch, session, shown, sleep, start, token, yClient } from '../harness.mjs'
+import { api, ask, atRest, branch, chance, count, crash, eventually, hClient, holdStill, line, perch, session, shown, sleep, start, token, yClient } from '../harness.mjs'
 
 /** A generator of its own for each plan, so that one plan of a seed can be run alone. */
 function generator(seed) {
@@ -93,7 +93,7 @@ class Plan {
    * undo what was written meanwhile; where perch is in its own work at that moment is as random as before.
    */
   rewrite(write) {
-    perch.kill('SIGSTOP')
+    holdStill()
     try {
       const lines = fs.readFileSync(this.file, 'utf8').split(this.end)
       lines.splice(whole(lines.length), 0, this.mark('disk'))
