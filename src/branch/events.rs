@@ -186,6 +186,8 @@ struct OwnWrite {
     path: RelPath,
     what: Own,
     by: Vec<String>,
+    /// The watcher has shown it.
+    is_seen: bool,
 }
 
 /// See the module's docs.
@@ -265,7 +267,13 @@ impl Events {
         if own.len() >= OWN_WRITES {
             own.pop_front();
         }
-        own.push_back(OwnWrite { at: Instant::now(), path: path.clone(), what, by: by.to_vec() });
+        own.push_back(OwnWrite {
+            at: Instant::now(),
+            path: path.clone(),
+            what,
+            by: by.to_vec(),
+            is_seen: false,
+        });
     }
 
     /// What perch itself did last at a path, a moment ago.
@@ -274,13 +282,14 @@ impl Events {
         own.iter()
             .rev()
             .take_while(|own| own.at.elapsed() < ECHO_WITHIN)
-            .find(|own| own.path == *path)
+            .find(|own| own.path == *path && !own.is_seen)
             .map(|own| own.what)
     }
 
-    /// What perch did at a path was seen.
-    pub(super) fn forget_own(&self, path: &RelPath) {
-        self.own.lock().retain(|own| own.path != *path);
+    /// The watcher has shown what perch did at a path: what it shows next is somebody else's. What lies beneath may still
+    /// be shown.
+    pub(super) fn seen_own(&self, path: &RelPath) {
+        self.own.lock().iter_mut().filter(|own| own.path == *path).for_each(|own| own.is_seen = true);
     }
 
     /// Who made perch do something in a folder that `path` lies in, or beneath `path`, a moment ago.

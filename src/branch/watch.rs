@@ -206,7 +206,7 @@ impl Quiet {
             let is_echo = is_echo(workspace, events, &path).await;
             if is_echo && own == Some(Own::Deleted) {
                 // Somebody may make it and remove it again.
-                events.forget_own(&path);
+                events.seen_own(&path);
             }
             let from_kind = match &pending.from {
                 Some(from) => kind_at(workspace, from).await,

@@ -69,6 +69,11 @@ export async function events() {
   await hears(one, 'file.deleted copied ann')
   await sleep(1_500)
   assert.ok(one.heard.slice(own).every((told) => !told.by?.includes('(disk)')), one.heard.slice(own).map(brief).join('\n'))
+  // Deleted through perch, made and removed again from outside: the second removal is no echo.
+  fs.writeFileSync(path.join(b.files, 'gone.txt'), 'x')
+  await hears(one, 'file.created gone.txt (disk)')
+  fs.unlinkSync(path.join(b.files, 'gone.txt'))
+  await hears(one, 'file.deleted gone.txt (disk)')
   await api('PATCH', `/v1/branches/${b.id}`, { name: 'other' })
   await hears(one, 'branch.changed')
   // Outside, no document open.

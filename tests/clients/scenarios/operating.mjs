@@ -251,10 +251,13 @@ export async function stops() {
   await start()
   await eventually('they are back', () => ann.synced() && bob.synced())
   // A second signal does not wait: here for a request whose body never ends.
-  const slow = http.request(`${url}/v1/branches/${b.id}/files/c.txt`, { method: 'PUT', headers: { authorization: `Bearer ${owner}`, 'content-length': 10 } })
+  const slow = http.request(`${url}/v1/branches/${b.id}/files/c.txt`, { method: 'PUT', headers: { authorization: `Bearer ${owner}`, 'content-length': 10, expect: '100-continue' } })
   slow.on('error', () => {})
+  // Said once somebody waits for the body.
+  const isUnderWay = new Promise((resolve) => slow.on('continue', resolve))
+  slow.flushHeaders()
+  await isUnderWay
   slow.write('x')
-  await eventually('it is under way', async () => /perch_connections [3-9]/.test(await (await api('GET', '/metrics')).text()))
   const again = Date.now()
   perch.kill('SIGTERM')
   await eventually('it stops', () => perch.said.includes('stopping'))
