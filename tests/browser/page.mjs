@@ -159,7 +159,7 @@ const scenarios = {
     await standing(ann, 'saved')
     await editor(bob).getByText('held').waitFor()
 
-    stage.allowed = /WebSocket connection to|ERR_CONNECTION_REFUSED|ERR_CONNECTION_RESET|ERR_SOCKET_NOT_CONNECTED/
+    stage.allowed = /WebSocket connection to|ERR_CONNECTION_REFUSED|ERR_CONNECTION_RESET|ERR_EMPTY_RESPONSE|ERR_SOCKET_NOT_CONNECTED/
     await stage.crash()
     await standing(ann, 'offline')
     await standing(bob, 'offline')
