@@ -110,24 +110,12 @@ impl Hub {
         found.ok_or_else(|| DocError::NotFound(path.clone()).into())
     }
 
-    /// Paths of what may be open in `folder`, or at it; everywhere without one.
-    fn open_paths(&self, folder: Option<&RelPath>) -> Vec<RelPath> {
-        let slots = self.slots.lock();
-        let is_meant = |path: &&RelPath| folder.is_none_or(|folder| *path == folder || path.is_in(folder));
-        slots.keys().filter(is_meant).cloned().collect()
-    }
-
     /// The barrier over all open documents of a folder (or of one file; of all without one).
     ///
     /// # Errors
     /// That of one document which could not be brought to disk.
     pub(super) async fn flush_in(&self, folder: Option<&RelPath>) -> Result<(), DocError> {
-        let is_meant = |path: &RelPath| folder.is_none_or(|folder| path == folder || path.is_in(folder));
-        let slots: Vec<Slot> = {
-            let slots = self.slots.lock();
-            slots.iter().filter(|(path, _)| is_meant(path)).map(|(_, slot)| Arc::clone(slot)).collect()
-        };
-        let flush = async |slot: Slot| {
+        let flush = async |(_, slot): (RelPath, Slot)| {
             let document = slot.lock().await.clone();
             let Some(document) = document else { return Ok(()) };
             match document.flush().await {
@@ -140,8 +128,11 @@ impl Hub {
                 Err(error) => Err(error),
             }
         };
-        let outcomes: Vec<_> =
-            futures_util::stream::iter(slots).map(flush).buffer_unordered(AT_ONCE).collect().await;
+        let outcomes: Vec<_> = futures_util::stream::iter(self.slots_in(folder))
+            .map(flush)
+            .buffer_unordered(AT_ONCE)
+            .collect()
+            .await;
         outcomes.into_iter().collect()
     }
 
@@ -297,7 +288,7 @@ impl Hub {
         let rows = self.store().documents_beneath(self.branch(), folder.as_str()).await;
         let rows = rows.map_err(|error| DocError::Log(error.to_string()))?;
         let mut paths: Vec<RelPath> = rows.iter().filter_map(|row| row.path.parse().ok()).collect();
-        paths.extend(self.open_paths(Some(folder)));
+        paths.extend(self.slots_in(Some(folder)).into_iter().map(|(path, _)| path));
         paths.sort_unstable();
         paths.dedup();
         let close = async |path: RelPath| {

@@ -118,7 +118,7 @@ impl Hub {
             let Some(hub) = hub.upgrade() else { return };
             if signs.overflowed() {
                 quiet.clear();
-                for document in hub.open_documents().await {
+                for document in hub.open_in(None).await {
                     document.file_event(false).await;
                 }
                 hub.events().publish(&Event::Reset);
@@ -139,14 +139,6 @@ impl Hub {
                 None => quiet.note(path, &sign, Instant::now()),
             }
         }
-    }
-
-    async fn open_documents(&self) -> Vec<Document> {
-        let mut open = Vec::new();
-        for slot in self.held_slots() {
-            open.extend(slot.lock().await.clone().filter(|document| !document.is_closed()));
-        }
-        open
     }
 
     /// What happens on the branch.
@@ -230,15 +222,18 @@ impl Hub {
         document.filter(|document| !document.is_closed())
     }
 
-    /// The open documents at `path` and in it.
-    pub(super) async fn open_beneath(&self, path: &RelPath) -> Vec<Document> {
-        let is_beneath = |at: &RelPath| at == path || at.is_in(path);
-        let slots: Vec<Slot> = {
-            let slots = self.slots.lock();
-            slots.iter().filter(|(at, _)| is_beneath(at)).map(|(_, slot)| Arc::clone(slot)).collect()
-        };
+    /// Where documents are open, or are being opened: at `folder` and in it; everywhere without one.
+    pub(super) fn slots_in(&self, folder: Option<&RelPath>) -> Vec<(RelPath, Slot)> {
+        let slots = self.slots.lock();
+        let is_meant = |path: &RelPath| folder.is_none_or(|folder| path == folder || path.is_in(folder));
+        let meant = slots.iter().filter(|(path, _)| is_meant(path));
+        meant.map(|(path, slot)| (path.clone(), Arc::clone(slot))).collect()
+    }
+
+    /// The open documents of those.
+    pub(super) async fn open_in(&self, folder: Option<&RelPath>) -> Vec<Document> {
         let mut open = Vec::new();
-        for slot in slots {
+        for (_, slot) in self.slots_in(folder) {
             open.extend(slot.lock().await.clone().filter(|document| !document.is_closed()));
         }
         open
@@ -313,11 +308,6 @@ impl Hub {
         opening.await.unwrap_or(Err(DocError::Failed))
     }
 
-    /// What documents there are, open or being opened.
-    pub(super) fn held_slots(&self) -> Vec<Slot> {
-        self.slots.lock().values().cloned().collect()
-    }
-
     /// Whether no document is open or being opened.
     #[must_use]
     pub fn is_quiet(&self) -> bool {
@@ -329,7 +319,7 @@ impl Hub {
     pub async fn close(&self) {
         self.members.close();
         self.is_closed.store(true, Ordering::SeqCst);
-        for slot in self.held_slots() {
+        for (_, slot) in self.slots_in(None) {
             let document = slot.lock().await.take();
             if let Some(document) = document {
                 document.deleted().await;

@@ -128,7 +128,7 @@ impl Hub {
             return Err(DocError::NotFound(from).into());
         }
         if workspace.stat(&to).await.map_err(disk_error)?.is_some()
-            || !self.open_beneath(&to).await.is_empty()
+            || !self.open_in(Some(&to)).await.is_empty()
         {
             return Err(FilesError::Exists(to));
         }
@@ -251,7 +251,7 @@ impl Hub {
         let store = self.store();
         if is_back
             || !arrived
-            || !self.open_beneath(to).await.is_empty()
+            || !self.open_in(Some(to)).await.is_empty()
             || !store.documents_beneath(self.branch(), to.as_str()).await.map_err(log_error)?.is_empty()
         {
             return Ok(());

@@ -1,12 +1,11 @@
 //! Drafts: what writers sent and perch could not take. A session sees its own, an API token all.
 
-use super::auth::Caller;
-use super::branches::branch_id;
+use super::place::On;
 use super::{ApiError, AppState};
 use crate::base::{DocumentId, DraftId};
 use crate::store::DraftHead;
 use axum::Json;
-use axum::extract::{Path, State};
+use axum::extract::Path;
 use axum::http::StatusCode;
 use base64::Engine;
 use base64::engine::general_purpose::STANDARD;
@@ -74,14 +73,8 @@ fn draft_id(text: &str) -> Result<DraftId, ApiError> {
 /// List drafts: a session's own, or all for an API token.
 #[utoipa::path(get, path = "/v1/branches/{branch}/drafts", tag = "drafts",
     params(("branch" = String, Path)), responses((status = OK, body = DraftList)))]
-async fn list(
-    State(state): State<AppState>,
-    caller: Caller,
-    Path(branch): Path<String>,
-) -> Result<Json<DraftList>, ApiError> {
-    let branch = branch_id(&branch)?;
-    caller.on(&branch)?;
-    let drafts = state.branches.hub(&branch).await?.drafts(caller.session()).await?;
+async fn list(on: On) -> Result<Json<DraftList>, ApiError> {
+    let drafts = on.hub.drafts(on.caller.session()).await?;
     Ok(Json(DraftList { drafts: drafts.into_iter().map(Into::into).collect() }))
 }
 
@@ -89,15 +82,8 @@ async fn list(
 #[utoipa::path(get, path = "/v1/branches/{branch}/drafts/{draft}", tag = "drafts",
     params(("branch" = String, Path), ("draft" = String, Path)),
     responses((status = OK, body = DraftView), (status = NOT_FOUND)))]
-async fn one(
-    State(state): State<AppState>,
-    caller: Caller,
-    Path((branch, draft)): Path<(String, String)>,
-) -> Result<Json<DraftView>, ApiError> {
-    let branch = branch_id(&branch)?;
-    caller.on(&branch)?;
-    let hub = state.branches.hub(&branch).await?;
-    let found = hub.draft(&draft_id(&draft)?, caller.session()).await?;
+async fn one(on: On, Path((_branch, draft)): Path<(String, String)>) -> Result<Json<DraftView>, ApiError> {
+    let found = on.hub.draft(&draft_id(&draft)?, on.caller.session()).await?;
     let draft = found.draft;
     let head = DraftHeadView {
         id: draft.id,
@@ -116,15 +102,8 @@ async fn one(
 #[utoipa::path(delete, path = "/v1/branches/{branch}/drafts/{draft}", tag = "drafts",
     params(("branch" = String, Path), ("draft" = String, Path)),
     responses((status = NO_CONTENT), (status = NOT_FOUND)))]
-async fn delete(
-    State(state): State<AppState>,
-    caller: Caller,
-    Path((branch, draft)): Path<(String, String)>,
-) -> Result<StatusCode, ApiError> {
-    let branch = branch_id(&branch)?;
-    caller.on(&branch)?;
-    let hub = state.branches.hub(&branch).await?;
-    caller.writer(&state, &branch, &hub).await?;
-    hub.delete_draft(&draft_id(&draft)?, caller.session()).await?;
+async fn delete(on: On, Path((_branch, draft)): Path<(String, String)>) -> Result<StatusCode, ApiError> {
+    on.writer().await?;
+    on.hub.delete_draft(&draft_id(&draft)?, on.caller.session()).await?;
     Ok(StatusCode::NO_CONTENT)
 }

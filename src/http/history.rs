@@ -1,14 +1,14 @@
 //! What documents remember: history, text at a position, who typed which line; and bringing text back.
 
-use super::auth::Caller;
-use super::branches::{body, branch_id};
+use super::branches::body;
 use super::files::{etag, rel_path};
+use super::place::{At, On};
 use super::{ApiError, AppState};
 use crate::base::DocumentId;
 use crate::branch::Hunk;
 use axum::Json;
 use axum::extract::rejection::JsonRejection;
-use axum::extract::{Path, Query, State};
+use axum::extract::{Path, Query};
 use axum::http::{StatusCode, header};
 use axum::response::{IntoResponse, Response};
 use serde::{Deserialize, Serialize};
@@ -77,19 +77,11 @@ pub(super) struct HistoryView {
 #[utoipa::path(get, path = "/v1/branches/{branch}/history/{*path}", tag = "history",
     params(("branch" = String, Path), ("path" = String, Path), Page),
     responses((status = OK, body = HistoryView), (status = NOT_FOUND, description = "`no_history`")))]
-async fn history(
-    State(state): State<AppState>,
-    caller: Caller,
-    Path((branch, path)): Path<(String, String)>,
-    Query(page): Query<Page>,
-) -> Result<Json<HistoryView>, ApiError> {
-    let branch = branch_id(&branch)?;
-    caller.on(&branch)?;
-    let hub = state.branches.hub(&branch).await?;
+async fn history(at: At, Query(page): Query<Page>) -> Result<Json<HistoryView>, ApiError> {
     let limit = page.limit.unwrap_or(50).clamp(1, 200);
-    let history = hub.history(&rel_path(&path)?, page.before, limit).await?;
+    let history = at.on.hub.history(&at.path, page.before, limit).await?;
     let of = history.entries.iter().flat_map(|entry| &entry.authors).map(|of| of.author.clone()).collect();
-    let names = hub.names(of).await?;
+    let names = at.on.hub.names(of).await?;
     let is_full = i64::try_from(history.entries.len()).is_ok_and(|count| count == limit);
     let next = history.entries.last().filter(|_| is_full).map(|entry| entry.first_position);
     let entries = history.entries.into_iter().map(|entry| Entry {
@@ -119,27 +111,19 @@ async fn history(
 
 #[derive(Debug, Deserialize, IntoParams)]
 #[into_params(parameter_in = Query)]
-pub(super) struct At {
+pub(super) struct AtPosition {
     /// The newest durable one without it.
     position: Option<i64>,
 }
 
 /// Read the text at a position (lines end in `\n`); the header `perch-position` says which it is.
 #[utoipa::path(get, path = "/v1/branches/{branch}/text/{*path}", tag = "history",
-    params(("branch" = String, Path), ("path" = String, Path), At),
+    params(("branch" = String, Path), ("path" = String, Path), AtPosition),
     responses((status = OK, content_type = "text/plain; charset=utf-8", body = String),
         (status = GONE, description = "`position_gone`; the detail names the oldest"),
         (status = NOT_FOUND, description = "`no_history`, `position_unknown`")))]
-async fn text(
-    State(state): State<AppState>,
-    caller: Caller,
-    Path((branch, path)): Path<(String, String)>,
-    Query(at): Query<At>,
-) -> Result<Response, ApiError> {
-    let branch = branch_id(&branch)?;
-    caller.on(&branch)?;
-    let hub = state.branches.hub(&branch).await?;
-    let (position, text) = hub.text_at(&rel_path(&path)?, at.position).await?;
+async fn text(at: At, Query(wanted): Query<AtPosition>) -> Result<Response, ApiError> {
+    let (position, text) = at.on.hub.text_at(&at.path, wanted.position).await?;
     let headers = [
         (header::CONTENT_TYPE.as_str(), "text/plain; charset=utf-8".to_owned()),
         (header::X_CONTENT_TYPE_OPTIONS.as_str(), "nosniff".to_owned()),
@@ -170,16 +154,8 @@ pub(super) struct DiffView {
     params(("branch" = String, Path), ("path" = String, Path), Between),
     responses((status = OK, body = DiffView), (status = GONE, description = "`position_gone`"),
         (status = NOT_FOUND, description = "`no_history`, `position_unknown`")))]
-async fn diff(
-    State(state): State<AppState>,
-    caller: Caller,
-    Path((branch, path)): Path<(String, String)>,
-    Query(between): Query<Between>,
-) -> Result<Json<DiffView>, ApiError> {
-    let branch = branch_id(&branch)?;
-    caller.on(&branch)?;
-    let hub = state.branches.hub(&branch).await?;
-    let (to, hunks) = hub.changed_lines(&rel_path(&path)?, between.from, between.to).await?;
+async fn diff(at: At, Query(between): Query<Between>) -> Result<Json<DiffView>, ApiError> {
+    let (to, hunks) = at.on.hub.changed_lines(&at.path, between.from, between.to).await?;
     Ok(Json(DiffView { from: between.from, to, hunks }))
 }
 
@@ -227,16 +203,8 @@ pub(super) struct AuthorsView {
 #[utoipa::path(get, path = "/v1/branches/{branch}/authors/{*path}", tag = "history",
     params(("branch" = String, Path), ("path" = String, Path), LineRange),
     responses((status = OK, body = AuthorsView), (status = NOT_FOUND, description = "`no_history`")))]
-async fn authors(
-    State(state): State<AppState>,
-    caller: Caller,
-    Path((branch, path)): Path<(String, String)>,
-    Query(wanted): Query<LineRange>,
-) -> Result<Json<AuthorsView>, ApiError> {
-    let branch = branch_id(&branch)?;
-    caller.on(&branch)?;
-    let hub = state.branches.hub(&branch).await?;
-    let (position, all) = hub.authors(&rel_path(&path)?).await?;
+async fn authors(at: At, Query(wanted): Query<LineRange>) -> Result<Json<AuthorsView>, ApiError> {
+    let (position, all) = at.on.hub.authors(&at.path).await?;
     let from = wanted.line.unwrap_or(1).max(1);
     let end = from.saturating_add(wanted.limit.unwrap_or(10_000).clamp(1, 10_000));
     let next = all.last().is_some_and(|last| last.line + last.count > end).then_some(end);
@@ -248,7 +216,7 @@ async fn authors(
         }
     }
     let of = lines.iter().flat_map(|(_, _, authors)| authors).map(|of| of.author.clone()).collect();
-    let names = hub.names(of).await?;
+    let names = at.on.hub.names(of).await?;
     let lines = lines.into_iter().map(|(line, count, authors)| LinesView {
         line,
         count,
@@ -277,19 +245,15 @@ pub(super) struct RestorePosition {
     responses((status = NO_CONTENT, description = "restored; `ETag`"), (status = GONE, description = "`position_gone`"),
         (status = NOT_FOUND, description = "`no_history`, `position_unknown`")))]
 async fn restore(
-    State(state): State<AppState>,
-    caller: Caller,
-    Path((branch, path)): Path<(String, String)>,
+    on: On,
+    Path((_branch, path)): Path<(String, String)>,
     request: Result<Json<RestorePosition>, JsonRejection>,
 ) -> Result<Response, ApiError> {
-    let branch = branch_id(&branch)?;
-    caller.on(&branch)?;
     let path = path.strip_suffix("/restore").ok_or_else(|| ApiError::not_found("there is no such route"))?;
     let path = rel_path(path)?;
     let position = body(request)?.position;
-    let hub = state.branches.hub(&branch).await?;
-    let grant = caller.writer(&state, &branch, &hub).await?;
-    let content = hub.restore_position(&path, position, &grant).await?;
+    let grant = on.writer().await?;
+    let content = on.hub.restore_position(&path, position, &grant).await?;
     Ok((StatusCode::NO_CONTENT, [(header::ETAG, etag(content.version))]).into_response())
 }
 
@@ -315,14 +279,8 @@ pub(super) struct EndedList {
 /// List documents that ended: deleted, replaced, or no text any more.
 #[utoipa::path(get, path = "/v1/branches/{branch}/deleted", tag = "history",
     params(("branch" = String, Path)), responses((status = OK, body = EndedList)))]
-async fn deleted(
-    State(state): State<AppState>,
-    caller: Caller,
-    Path(branch): Path<String>,
-) -> Result<Json<EndedList>, ApiError> {
-    let branch = branch_id(&branch)?;
-    caller.on(&branch)?;
-    let ended = state.branches.hub(&branch).await?.ended().await?;
+async fn deleted(on: On) -> Result<Json<EndedList>, ApiError> {
+    let ended = on.hub.ended().await?;
     let documents = ended.into_iter().map(|ended| EndedView {
         id: ended.id,
         path: ended.path,
@@ -352,13 +310,10 @@ pub(super) struct Restored {
     responses((status = CREATED, body = Restored, description = "there again; `ETag`"),
         (status = CONFLICT, description = "`exists`: the path is taken"), (status = NOT_FOUND)))]
 async fn restore_deleted(
-    State(state): State<AppState>,
-    caller: Caller,
-    Path((branch, document)): Path<(String, String)>,
+    on: On,
+    Path((_branch, document)): Path<(String, String)>,
     bytes: axum::body::Bytes,
 ) -> Result<Response, ApiError> {
-    let branch = branch_id(&branch)?;
-    caller.on(&branch)?;
     let document: DocumentId =
         document.parse().map_err(|_| ApiError::not_found("there is no such ended document"))?;
     // The body may be left out.
@@ -368,10 +323,9 @@ async fn restore_deleted(
         serde_json::from_slice(&bytes).map_err(|error| ApiError::bad_request(error.to_string()))?
     };
     let path = wanted.path.as_deref().map(rel_path).transpose()?;
-    let hub = state.branches.hub(&branch).await?;
-    let grant = caller.writer(&state, &branch, &hub).await?;
-    state.branches.take_room(&branch, 0).await?;
-    let (path, content) = hub.restore_ended(&document, path, &grant).await?;
+    let grant = on.writer().await?;
+    on.room(0).await?;
+    let (path, content) = on.hub.restore_ended(&document, path, &grant).await?;
     let headers = [(header::ETAG, etag(content.version))];
     Ok((StatusCode::CREATED, headers, Json(Restored { path: path.to_string() })).into_response())
 }

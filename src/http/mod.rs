@@ -15,6 +15,7 @@ mod metrics;
 mod moves;
 mod openapi;
 mod page;
+mod place;
 mod present;
 mod sessions;
 mod socket;

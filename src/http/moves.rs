@@ -1,12 +1,11 @@
 //! Renames of files and folders.
 
-use super::auth::Caller;
-use super::branches::{body, branch_id};
+use super::branches::body;
 use super::files::rel_path;
+use super::place::On;
 use super::{ApiError, AppState};
 use axum::Json;
 use axum::extract::rejection::JsonRejection;
-use axum::extract::{Path, State};
 use axum::http::StatusCode;
 use serde::Deserialize;
 use utoipa::ToSchema;
@@ -29,18 +28,10 @@ pub(super) struct Rename {
 /// Rename a file or folder. Documents keep their history, editors stay connected.
 #[utoipa::path(post, path = "/v1/branches/{branch}/rename", tag = "files", params(("branch" = String, Path)),
     request_body = Rename, responses((status = NO_CONTENT), (status = CONFLICT, description = "`exists`")))]
-async fn rename(
-    State(state): State<AppState>,
-    caller: Caller,
-    Path(branch): Path<String>,
-    request: Result<Json<Rename>, JsonRejection>,
-) -> Result<StatusCode, ApiError> {
-    let branch = branch_id(&branch)?;
-    caller.on(&branch)?;
+async fn rename(on: On, request: Result<Json<Rename>, JsonRejection>) -> Result<StatusCode, ApiError> {
+    let grant = on.writer().await?;
     let request = body(request)?;
     let (from, to) = (rel_path(&request.from)?, rel_path(&request.to)?);
-    let hub = state.branches.hub(&branch).await?;
-    let grant = caller.writer(&state, &branch, &hub).await?;
-    hub.rename(&from, &to, &grant).await?;
+    on.hub.rename(&from, &to, &grant).await?;
     Ok(StatusCode::NO_CONTENT)
 }

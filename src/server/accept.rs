@@ -110,17 +110,7 @@ impl Door {
             .header_read_timeout(self.idle)
             .serve_connection(TokioIo::new(stream), service_fn(|request| self.answer(request, peer)))
             .with_upgrades();
-        let mut connection = pin!(connection);
-        let outcome = tokio::select! {
-            outcome = connection.as_mut() => outcome,
-            () = self.tasks.stopping().cancelled() => {
-                connection.as_mut().graceful_shutdown();
-                tokio::time::timeout(FINISH_WITHIN, connection).await.unwrap_or(Ok(()))
-            }
-        };
-        if let Err(error) = outcome {
-            debug!(remote = %peer.address, %error, "a connection ended");
-        }
+        self.finish(connection, http1::UpgradeableConnection::graceful_shutdown, peer).await;
     }
 
     async fn serve_http2(&self, stream: impl AsyncRead + AsyncWrite + Unpin + Send + 'static, peer: Peer) {
@@ -133,11 +123,19 @@ impl Door {
                 TokioIo::new(stream),
                 service_fn(move |request| answer(app.clone(), request, peer)),
             );
+        self.finish(connection, http2::Connection::graceful_shutdown, peer).await;
+    }
+
+    /// Runs a connection to its end; when perch stops, to that of the requests under way.
+    async fn finish<C>(&self, connection: C, end_in_order: impl FnOnce(Pin<&mut C>), peer: Peer)
+    where
+        C: Future<Output = Result<(), hyper::Error>>,
+    {
         let mut connection = pin!(connection);
         let outcome = tokio::select! {
             outcome = connection.as_mut() => outcome,
             () = self.tasks.stopping().cancelled() => {
-                connection.as_mut().graceful_shutdown();
+                end_in_order(connection.as_mut());
                 tokio::time::timeout(FINISH_WITHIN, connection).await.unwrap_or(Ok(()))
             }
         };

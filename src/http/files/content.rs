@@ -2,9 +2,9 @@
 
 use super::answer::answer;
 use super::etag;
-use super::place::At;
 use crate::branch::{FilesError, Version};
 use crate::http::ApiError;
+use crate::http::place::At;
 use axum::body::Bytes;
 use axum::extract::rejection::BytesRejection;
 use axum::http::{HeaderMap, Method, StatusCode, header};

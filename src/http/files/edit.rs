@@ -1,10 +1,10 @@
 //! Replacing parts of a file, which is how agents write.
 
 use super::etag;
-use super::place::At;
 use crate::branch::{TextEdit, Version};
 use crate::http::ApiError;
 use crate::http::branches::body;
+use crate::http::place::At;
 use axum::Json;
 use axum::extract::rejection::JsonRejection;
 use axum::http::{HeaderName, header};

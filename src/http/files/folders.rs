@@ -1,9 +1,9 @@
 //! Folders, and copies of files and folders.
 
-use super::place::{At, On, Params};
 use super::rel_path;
 use crate::http::ApiError;
 use crate::http::branches::body;
+use crate::http::place::{At, On, Params};
 use axum::Json;
 use axum::extract::rejection::JsonRejection;
 use axum::http::StatusCode;

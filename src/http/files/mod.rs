@@ -4,7 +4,6 @@ mod answer;
 mod content;
 mod edit;
 mod folders;
-mod place;
 mod search;
 mod tree;
 

@@ -1,8 +1,8 @@
 //! Searching by content and by name.
 
-use super::place::{On, Params};
 use super::rel_path;
 use crate::http::ApiError;
+use crate::http::place::{On, Params};
 use crate::workspace::{FoundLine, FoundPath, Pattern};
 use axum::Json;
 use serde::{Deserialize, Serialize};

@@ -1,8 +1,8 @@
 //! Looking at the tree.
 
-use super::place::{At, On, Params};
 use super::rel_path;
 use crate::http::ApiError;
+use crate::http::place::{At, On, Params};
 use crate::workspace::{Entry, Kind, MAX_PAGE, Page};
 use axum::Json;
 use serde::{Deserialize, Serialize};

@@ -1,11 +1,11 @@
 //! What a request is about: a branch, and a path on it. Who may not look at the branch gets no further.
 
-use super::rel_path;
+use super::auth::Caller;
+use super::branches::branch_id;
+use super::files::rel_path;
+use super::{ApiError, AppState};
 use crate::base::BranchId;
 use crate::branch::{Hub, WriteGrant};
-use crate::http::auth::Caller;
-use crate::http::branches::branch_id;
-use crate::http::{ApiError, AppState};
 use crate::workspace::RelPath;
 use axum::extract::rejection::PathRejection;
 use axum::extract::{FromRequestParts, Path, Query};
