@@ -1,5 +1,6 @@
 //! The command line and environment.
 
+use crate::sandbox::{Isolation, Limits};
 use clap::{Args, Parser, Subcommand};
 use secrecy::SecretString;
 use std::net::SocketAddr;
@@ -37,6 +38,9 @@ pub enum Command {
     Token(TokenCommand),
     /// Rotates the keys that sign session tokens, also while perch runs.
     Keys(KeysCommand),
+    /// What perch starts for a session; of no use to people.
+    #[command(hide = true)]
+    Agent,
 }
 
 /// `perch token`.
@@ -166,6 +170,47 @@ pub struct Config {
     #[arg(long, env = "PERCH_MAX_BRANCH_BYTES", default_value_t = 10 * 1024 * 1024 * 1024, value_name = "BYTES",
         help_heading = "Limits")]
     pub max_branch_bytes: u64,
+    /// How sessions' processes are kept apart: `auto` takes the best that the machine allows, `root` gives each branch a
+    /// user of its own, `subuid` does so without root, `nested` uses perch's own user, `none` is no isolation.
+    #[arg(
+        long,
+        env = "PERCH_ISOLATION",
+        value_enum,
+        default_value_t,
+        value_name = "LEVEL",
+        hide_possible_values = true,
+        help_heading = "Sessions"
+    )]
+    pub isolation: Isolation,
+    /// Another folder of this machine that sessions may read, at the same place; may be given more than once.
+    #[arg(
+        long = "session-image",
+        env = "PERCH_SESSION_IMAGE",
+        value_delimiter = ',',
+        value_name = "DIR",
+        help_heading = "Sessions"
+    )]
+    pub session_image: Vec<PathBuf>,
+    /// Processes and threads of one session.
+    #[arg(long, env = "PERCH_SESSION_PROCESSES", default_value_t = 512, value_name = "COUNT",
+        value_parser = clap::value_parser!(u64).range(16..=1_000_000), help_heading = "Sessions")]
+    pub session_processes: u64,
+    /// Bytes of memory of one session's processes in sum, `~/.private` and `/dev/shm` included.
+    #[arg(long, env = "PERCH_SESSION_MEMORY", default_value_t = 2 * 1024 * 1024 * 1024, value_name = "BYTES",
+        value_parser = clap::value_parser!(u64).range(128 * 1024 * 1024..), help_heading = "Sessions")]
+    pub session_memory: u64,
+    /// Hundredths of one core that a session may use, where perch has a cgroup to give.
+    #[arg(long, env = "PERCH_SESSION_CPU", default_value_t = 200, value_name = "PERCENT",
+        value_parser = clap::value_parser!(u64).range(5..=100_000), help_heading = "Sessions")]
+    pub session_cpu: u64,
+    /// Bytes of one session's `~/.private`, held in memory.
+    #[arg(long, env = "PERCH_SESSION_PRIVATE", default_value_t = 64 * 1024 * 1024, value_name = "BYTES",
+        value_parser = clap::value_parser!(u64).range(64 * 1024..=1024 * 1024 * 1024), help_heading = "Sessions")]
+    pub session_private: u64,
+    /// Sessions' worth of memory, processes and CPU that all sessions of a branch may use together.
+    #[arg(long, env = "PERCH_BRANCH_SESSIONS_WORTH", default_value_t = 4, value_name = "COUNT",
+        value_parser = clap::value_parser!(u64).range(1..=1_000), help_heading = "Sessions")]
+    pub branch_sessions_worth: u64,
     /// `human` or `json`; logs go to stderr.
     #[arg(long, env = "PERCH_LOG_FORMAT", default_value = "human", value_parser = ["human", "json"],
         value_name = "FORMAT", hide_possible_values = true, help_heading = "Operating")]
@@ -185,6 +230,32 @@ impl Config {
     /// When neither `--data` nor a home folder is known.
     pub fn data_folder(&self) -> anyhow::Result<PathBuf> {
         data_folder(self.data.as_ref())
+    }
+
+    /// Bounds of one session.
+    #[must_use]
+    pub fn session_limits(&self) -> Limits {
+        Limits {
+            processes: self.session_processes,
+            open_files: 65_536,
+            memory_bytes: self.session_memory,
+            private_bytes: self.session_private,
+            file_bytes: self.max_branch_bytes,
+            cpu_percent: self.session_cpu,
+        }
+    }
+
+    /// Bounds of all sessions of one branch together.
+    #[must_use]
+    pub fn branch_limits(&self) -> Limits {
+        let one = self.session_limits();
+        let worth = self.branch_sessions_worth;
+        Limits {
+            processes: one.processes * worth,
+            memory_bytes: one.memory_bytes.saturating_mul(worth),
+            cpu_percent: one.cpu_percent * worth,
+            ..one
+        }
     }
 
     /// See `--idle-timeout`.

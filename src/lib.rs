@@ -21,11 +21,13 @@ compile_error!(
 );
 
 pub mod admin;
+pub mod agent;
 pub mod base;
 pub mod branch;
 pub mod config;
 pub mod crdt;
 pub mod http;
+pub mod sandbox;
 pub mod server;
 pub mod session;
 pub mod store;

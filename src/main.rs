@@ -3,6 +3,7 @@
 use clap::Parser;
 use perch::admin;
 use perch::config::{Cli, Command, Config, TokenCommand};
+use perch::sandbox::{Standing, prepare};
 use perch::server::Server;
 use secrecy::ExposeSecret;
 use std::io::{IsTerminal, Write};
@@ -18,14 +19,17 @@ fn main() -> ExitCode {
     let config = match cli.command {
         Some(Command::Token(command)) => return finish(admin_token(command)),
         Some(Command::Keys(command)) => return finish(admin::keys(&command, &mut std::io::stdout())),
+        Some(Command::Agent) => return finish(perch::agent::serve().map_err(Into::into)),
         Some(Command::Serve(config)) => *config,
         None => cli.serve,
     };
+    // Entering a user namespace needs a process with one thread.
+    let standing = prepare(config.isolation);
     if let Err(error) = start_log(&config.log_format) {
         eprintln!("error: {error:#}");
         return ExitCode::FAILURE;
     }
-    match run(config) {
+    match run(config, standing) {
         Ok(()) => ExitCode::SUCCESS,
         Err(error) => {
             tracing::error!("perch can't run: {error:#}");
@@ -72,16 +76,16 @@ fn start_log(format: &str) -> anyhow::Result<()> {
     Ok(())
 }
 
-fn run(mut config: Config) -> anyhow::Result<()> {
+fn run(mut config: Config, standing: Standing) -> anyhow::Result<()> {
     config.read_owner_token()?;
     let runtime = tokio::runtime::Builder::new_multi_thread().enable_all().build()?;
-    let outcome = runtime.block_on(serve(config));
+    let outcome = runtime.block_on(serve(config, standing));
     // A blocking call may hang on a dead disk; that must not keep the process.
     runtime.shutdown_timeout(Duration::from_secs(1));
     outcome
 }
 
-async fn serve(config: Config) -> anyhow::Result<()> {
+async fn serve(config: Config, standing: Standing) -> anyhow::Result<()> {
     let mut terminate = signal(SignalKind::terminate())?;
     let mut interrupt = signal(SignalKind::interrupt())?;
     let mut asked_to_stop = async || {
@@ -91,7 +95,7 @@ async fn serve(config: Config) -> anyhow::Result<()> {
         }
     };
     let server = tokio::select! {
-        started = Server::start(config) => started?,
+        started = Server::start(config, standing) => started?,
         // Nothing was served yet.
         () = asked_to_stop() => return Ok(()),
     };

@@ -10,6 +10,7 @@ use super::watch::{Quiet, Sign, Signs, Watch, watch};
 use crate::base::{BranchId, Clock, SessionId, Tasks};
 use crate::branch::LogWriter;
 use crate::crdt::decode;
+use crate::sandbox::Places;
 use crate::store::{SessionRow, Store, StoreError};
 use crate::workspace::{FsError, Kind, RelPath, Workspace};
 use bytes::Bytes;
@@ -96,6 +97,23 @@ impl Hub {
         hub.recover().await?;
         tasks.spawn(Self::follow_all(Arc::downgrade(&hub), follows, closed));
         Ok(hub)
+    }
+
+    /// Where the folders that its sessions share lie.
+    #[must_use]
+    pub fn places(&self) -> Places {
+        let workspace = self.workspace().folder().to_owned();
+        let beside = |name| workspace.with_file_name(name);
+        Places { home: beside("home"), scratch: beside("scratch"), workspace }
+    }
+
+    /// Brings all that was typed to disk, so that a command sees what is on the screen; at most `patience` long.
+    ///
+    /// # Errors
+    /// [`DocError`] of one document that could not be brought there.
+    pub async fn barrier(&self, patience: std::time::Duration) -> Result<(), DocError> {
+        let flushed = tokio::time::timeout(patience, self.flush_in(None)).await;
+        flushed.unwrap_or_else(|_| Err(DocError::Disk("open files are not on disk yet; try again".into())))
     }
 
     /// Hands what the watcher sees to the open documents; of other paths it tells the listeners itself.

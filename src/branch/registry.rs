@@ -4,6 +4,7 @@ use super::hub::Hub;
 use super::log_writer::LogWriter;
 use super::making::{self, ArchiveFormat, Git, Making, Phase, Progress};
 use crate::base::{BranchId, Clock, Tasks};
+use crate::sandbox::Owners;
 use crate::store::{Branch, BranchState, Store, StoreError};
 use crate::workspace::{FsError, Workspace};
 use bytes::Bytes;
@@ -131,6 +132,8 @@ pub struct BranchOptions {
     pub max_document_bytes: u64,
     /// The largest branch.
     pub max_branch_bytes: u64,
+    /// Whom branches' files belong to.
+    pub owners: Owners,
 }
 
 /// See the module's docs; cheap to clone.
@@ -213,6 +216,18 @@ impl Branches {
     /// # Errors
     /// [`StoreError`].
     pub async fn mend(&self) -> Result<(), StoreError> {
+        let (folder, owners) = (self.inner.options.folder.clone(), self.inner.options.owners.clone());
+        let looked = off_runtime(move || {
+            for entry in std::fs::read_dir(&folder)? {
+                if let Ok(meta) = std::fs::symlink_metadata(entry?.path().join("workspace")) {
+                    owners.taken(std::os::unix::fs::MetadataExt::uid(&meta));
+                }
+            }
+            Ok(())
+        });
+        if let Err(error) = looked.await {
+            warn!(%error, "could not look whom branches' files belong to");
+        }
         for id in self.inner.store.branch_ids_in_state(BranchState::Creating).await? {
             self.made(&id, Err(INTERRUPTED.into())).await?;
             let (this, folder) = (self.clone(), self.folder(&id));
@@ -566,7 +581,7 @@ impl Branches {
             .get_or_try_init(|| async {
                 self.ready(id).await?;
                 let folder = self.folder(id);
-                let workspace = match Workspace::open(&folder.join("workspace"), &folder.join("tmp")) {
+                let workspace = match self.settle(folder.clone()).await {
                     Ok(workspace) => workspace,
                     Err(error) => {
                         if !folder.join("workspace").is_dir() {
@@ -593,6 +608,20 @@ impl Branches {
             }
         }
         opened
+    }
+
+    /// Makes a branch's folders and gives its files to its owner, where that is not done yet.
+    async fn settle(&self, folder: PathBuf) -> Result<Workspace, BranchError> {
+        let owners = self.inner.options.owners.clone();
+        off_runtime(move || {
+            let workspace = folder.join("workspace");
+            std::fs::symlink_metadata(&workspace)?;
+            making::lay_out(&folder)?;
+            let owner = owners.settle(&folder, &[&making::SHARED[..], &["tmp"]].concat())?;
+            let files = Workspace::open(&workspace, &folder.join("tmp")).map_err(std::io::Error::other)?;
+            Ok(files.of(owner))
+        })
+        .await
     }
 
     /// The live side of a branch, if it is open.
@@ -673,8 +702,16 @@ impl Branches {
                 hub.close().await;
             }
         }
-        let folder = self.folder(id);
-        off_runtime(move || making::remove(&folder)).await?;
+        let (folder, owners) = (self.folder(id), self.inner.options.owners.clone());
+        off_runtime(move || {
+            let owner = std::fs::symlink_metadata(folder.join("workspace")).ok();
+            making::remove(&folder)?;
+            if let Some(owner) = owner {
+                owners.free(std::os::unix::fs::MetadataExt::uid(&owner));
+            }
+            Ok(())
+        })
+        .await?;
         crate::base::fault("branch-removed");
         self.inner.store.delete_branch(id).await?;
         self.inner.sizes.lock().remove(id);
@@ -815,6 +852,7 @@ mod tests {
             local_git: Vec::new(),
             max_document_bytes: 1_000,
             max_branch_bytes: 1_000,
+            owners: Owners::default(),
         };
         let branches = Branches::new(options, store, Clock::system(), tasks.clone());
         let new = NewBranch { name: "b".into(), source: Source::Empty };

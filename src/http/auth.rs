@@ -21,7 +21,10 @@ pub(super) struct Owner;
 #[derive(Debug)]
 pub(super) enum Caller {
     /// An API token.
-    Api,
+    Api {
+        /// It is an owner's.
+        is_owner: bool,
+    },
     /// A session token, its session checked just now.
     Session {
         /// The session.
@@ -74,8 +77,8 @@ impl FromRequestParts<AppState> for Caller {
 
     async fn from_request_parts(parts: &mut Parts, state: &AppState) -> Result<Self, ApiError> {
         let token = bearer(&parts.headers).ok_or_else(ApiError::unauthorized)?;
-        if api_token(state, token).await?.is_some() {
-            return Ok(Self::Api);
+        if let Some(is_owner) = api_token(state, token).await? {
+            return Ok(Self::Api { is_owner });
         }
         let (row, permission) = session_of(state, token, None).await?;
         Ok(Self::Session { row: Box::new(row), permission })
@@ -87,7 +90,7 @@ impl FromRequestParts<AppState> for Api {
 
     async fn from_request_parts(parts: &mut Parts, state: &AppState) -> Result<Self, ApiError> {
         match Caller::from_request_parts(parts, state).await? {
-            Caller::Api => Ok(Self),
+            Caller::Api { .. } => Ok(Self),
             Caller::Session { .. } => Err(ApiError::forbidden("this needs an API token")),
         }
     }
@@ -123,7 +126,7 @@ impl Caller {
     /// The session, if the caller is one.
     pub(super) fn session(&self) -> Option<&SessionId> {
         match self {
-            Self::Api => None,
+            Self::Api { .. } => None,
             Self::Session { row, .. } => Some(&row.id),
         }
     }

@@ -1,7 +1,8 @@
 //! The one place where the core's errors become status codes: problem+json (RFC 9457) with a stable `code`.
 
+use crate::agent::{AgentError, FileError};
 use crate::branch::{BranchError, DocError, HistoryError};
-use crate::session::{LinkError, SessionError, TokenError};
+use crate::session::{AgentsError, LinkError, SessionError, TokenError};
 use crate::store::StoreError;
 use axum::body::to_bytes;
 use axum::extract::rejection::JsonRejection;
@@ -224,6 +225,49 @@ impl From<LinkError> for ApiError {
             LinkError::TooMany => Self::new(StatusCode::CONFLICT, "too_many_links", error.to_string()),
             LinkError::Session(source) => source.into(),
             LinkError::Store(source) => source.into(),
+        }
+    }
+}
+
+impl From<AgentsError> for ApiError {
+    fn from(error: AgentsError) -> Self {
+        let detail = error.to_string();
+        match error {
+            AgentsError::Refused(_) => {
+                Self::new(StatusCode::SERVICE_UNAVAILABLE, "isolation_unavailable", detail)
+            }
+            AgentsError::TooMany => Self::new(StatusCode::SERVICE_UNAVAILABLE, "too_many_agents", detail),
+            AgentsError::OwnerOnly => Self::new(StatusCode::FORBIDDEN, "isolation_none", detail),
+            AgentsError::Agent(source) => source.into(),
+        }
+    }
+}
+
+impl From<AgentError> for ApiError {
+    fn from(error: AgentError) -> Self {
+        let detail = error.to_string();
+        match error {
+            AgentError::Launch(_) => {
+                tracing::error!(error = %detail, "a session's sandbox can't be made");
+                Self::new(StatusCode::SERVICE_UNAVAILABLE, "isolation_unavailable", detail)
+            }
+            AgentError::Ended => Self::new(StatusCode::CONFLICT, "session_changed", detail),
+            AgentError::Refused(_) => Self::new(StatusCode::UNPROCESSABLE_ENTITY, "command_refused", detail),
+            AgentError::TooMany => Self::new(StatusCode::TOO_MANY_REQUESTS, "too_many_commands", detail),
+        }
+    }
+}
+
+impl From<FileError> for ApiError {
+    fn from(error: FileError) -> Self {
+        let detail = error.to_string();
+        match error {
+            FileError::NotFound => Self::not_found(detail),
+            FileError::WrongKind => Self::new(StatusCode::CONFLICT, "wrong_kind", detail),
+            FileError::Denied(_) => Self::forbidden(detail),
+            FileError::TooLarge => Self::new(StatusCode::PAYLOAD_TOO_LARGE, "too_large", detail),
+            FileError::Full => Self::new(StatusCode::INSUFFICIENT_STORAGE, "no_room", detail),
+            FileError::Other(_) => Self::new(StatusCode::UNPROCESSABLE_ENTITY, "file_refused", detail),
         }
     }
 }

@@ -106,7 +106,7 @@ async fn events(
         ApiError::new(StatusCode::TOO_MANY_REQUESTS, "too_many_listeners", "too many listen to this branch")
     })?;
     let session = match &caller {
-        Caller::Api => None,
+        Caller::Api { .. } => None,
         Caller::Session { row, .. } => Some(Present::take(&state, Arc::clone(&hub), row).await?),
     };
     let stop = state.tasks.stopping().clone();

@@ -62,7 +62,7 @@ pub fn upkeep() {
 pub(super) async fn metrics(State(state): State<AppState>, request: Request) -> Result<Response, ApiError> {
     if !state.site.metrics_open {
         let (mut parts, _) = request.into_parts();
-        if !matches!(Caller::from_request_parts(&mut parts, &state).await?, Caller::Api) {
+        if !matches!(Caller::from_request_parts(&mut parts, &state).await?, Caller::Api { .. }) {
             return Err(ApiError::forbidden("this needs an API token"));
         }
     }

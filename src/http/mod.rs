@@ -7,8 +7,10 @@ mod cors;
 mod drafts;
 mod error;
 mod events;
+mod exec;
 mod files;
 mod history;
+mod inside;
 mod links;
 mod logging;
 mod metrics;
@@ -49,6 +51,8 @@ pub fn router(state: AppState) -> Router {
         .merge(drafts::routes())
         .merge(events::routes())
         .merge(moves::routes())
+        .merge(exec::routes())
+        .merge(inside::routes())
         .merge(socket::routes())
         .routes(routes!(healthz))
         .routes(routes!(readyz))

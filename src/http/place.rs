@@ -4,8 +4,10 @@ use super::auth::Caller;
 use super::branches::branch_id;
 use super::files::rel_path;
 use super::{ApiError, AppState};
-use crate::base::BranchId;
+use crate::agent::Agent;
+use crate::base::{BranchId, Permission, SessionId};
 use crate::branch::{Hub, WriteGrant};
+use crate::session::SessionError;
 use crate::workspace::RelPath;
 use axum::extract::rejection::PathRejection;
 use axum::extract::{FromRequestParts, Path, Query};
@@ -26,6 +28,40 @@ impl On {
     /// Takes room for `more` bytes; before anything is written.
     pub(super) async fn room(&self, more: u64) -> Result<(), ApiError> {
         Ok(self.state.branches.take_room(&self.branch, more).await?)
+    }
+
+    /// The session's processes, started where there are none: of the caller's own session, or of the one that a caller
+    /// with an API token names. `writes`: it must be one that may write, at this moment.
+    pub(super) async fn agent(&self, session: Option<&SessionId>, writes: bool) -> Result<Agent, ApiError> {
+        let (id, is_owner) = match (&self.caller, session) {
+            (Caller::Session { row, .. }, None) => (&row.id, false),
+            (Caller::Session { row, .. }, Some(id)) if row.id == *id => (id, false),
+            (Caller::Session { .. }, Some(_)) => {
+                return Err(ApiError::forbidden("a session runs things as itself only"));
+            }
+            (Caller::Api { is_owner }, Some(id)) => (id, *is_owner),
+            (Caller::Api { .. }, None) => {
+                return Err(ApiError::bad_request(
+                    "with an API token, `session` names whose processes are meant",
+                ));
+            }
+        };
+        if writes {
+            self.writer().await?;
+        }
+        let row = self.state.store.session(&self.branch, id).await?.ok_or(SessionError::NotFound)?;
+        if row.ended_at_ms.is_some() {
+            return Err(SessionError::NotFound.into());
+        }
+        if writes && row.permission != Permission::Write {
+            return Err(ApiError::forbidden("this session can only read; it runs nothing"));
+        }
+        Ok(self.state.agents.get(&self.hub, &row, is_owner).await?)
+    }
+
+    /// Runs something beside the request.
+    pub(super) fn spawn(&self, work: impl Future<Output = ()> + Send + 'static) {
+        self.state.tasks.spawn(work);
     }
 
     /// The right to change the branch, at this moment.

@@ -387,7 +387,7 @@ async fn refresh(
     };
     let ttl = check_ttl(request.ttl)?;
     let (row, most) = match caller {
-        Caller::Api => {
+        Caller::Api { .. } => {
             let row = state.store.session(&branch, &session).await?.ok_or(SessionError::NotFound)?;
             if row.ended_at_ms.is_some() {
                 return Err(ApiError::new(StatusCode::GONE, "session_ended", "the session was ended"));

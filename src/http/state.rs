@@ -2,7 +2,7 @@
 
 use crate::base::{Clock, Tasks};
 use crate::branch::Branches;
-use crate::session::Keys;
+use crate::session::{Agents, Keys};
 use crate::store::Store;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
@@ -25,6 +25,7 @@ pub struct Site {
 pub struct AppState {
     pub(super) store: Store,
     pub(super) branches: Branches,
+    pub(super) agents: Agents,
     pub(super) keys: Arc<Keys>,
     pub(super) clock: Clock,
     pub(super) site: Arc<Site>,
@@ -40,6 +41,7 @@ impl AppState {
     pub fn new(
         store: Store,
         branches: Branches,
+        agents: Agents,
         keys: Arc<Keys>,
         clock: Clock,
         site: Site,
@@ -47,7 +49,7 @@ impl AppState {
         tasks: Tasks,
     ) -> Self {
         let (site, owner) = (Arc::new(site), owner.map(Into::into));
-        Self { store, branches, keys, clock, site, owner, tasks, connections: Arc::default() }
+        Self { store, branches, agents, keys, clock, site, owner, tasks, connections: Arc::default() }
     }
 
     /// A number that no other connection of this process has.

@@ -7,7 +7,8 @@ use crate::base::{Clock, Tasks};
 use crate::branch::{BranchOptions, Branches};
 use crate::config::Config;
 use crate::http::{AppState, Site, router};
-use crate::session::{Keys, end_link_token, first_owner_token, link_token, token_hash};
+use crate::sandbox::{Cgroups, Level, Owners, Standing};
+use crate::session::{AgentOptions, Agents, Keys, end_link_token, first_owner_token, link_token, token_hash};
 use crate::store::{self, Store, StoreError};
 use anyhow::Context;
 use secrecy::{ExposeSecret, SecretString};
@@ -52,7 +53,7 @@ impl Server {
     ///
     /// # Errors
     /// Says what is in the way: the folder, another perch, the database, the address.
-    pub async fn start(config: Config) -> anyhow::Result<Self> {
+    pub async fn start(config: Config, standing: Standing) -> anyhow::Result<Self> {
         let tls = match (&config.tls_cert, &config.tls_key) {
             (Some(certificate), Some(key)) => Some(Tls::load(certificate.clone(), key.clone())?),
             _ => None,
@@ -80,9 +81,11 @@ impl Server {
             local_git: config.allow_local_git.clone(),
             max_document_bytes: config.max_document_bytes,
             max_branch_bytes: config.max_branch_bytes,
+            owners: Owners::new(standing.ids),
         };
         let branches = Branches::new(options, store.clone(), clock.clone(), tasks.clone());
         branches.mend().await?;
+        let agents = agents(&config, standing, &data, &tasks);
         let listener = tokio::net::TcpListener::bind(config.listen)
             .await
             .with_context(|| format!("--listen: can't listen on {}", config.listen))?;
@@ -107,7 +110,7 @@ impl Server {
             trusted_proxies: config.trusted_proxies.clone(),
             metrics_open: config.metrics_open,
         };
-        let state = AppState::new(store.clone(), branches, keys, clock, site, owner, tasks.clone());
+        let state = AppState::new(store.clone(), branches, agents, keys, clock, site, owner, tasks.clone());
         let door = accept::Door {
             app: router(state),
             tls: tls.clone(),
@@ -163,6 +166,42 @@ impl Server {
             warn!("the database did not let go in time; what was acknowledged is durable");
         }
     }
+}
+
+/// What sessions' processes get, and what the log says of it.
+fn agents(config: &Config, standing: Standing, data: &Path, tasks: &Tasks) -> Agents {
+    match (&standing.refused, standing.level) {
+        (Some(reason), _) => warn!("sessions have no terminals and commands on this machine: {reason}"),
+        (None, Level::None) => {
+            warn!("--isolation=none: sessions' processes are not kept apart from anything")
+        }
+        (None, level) => info!("isolation of sessions: {level:?}"),
+    }
+    let cgroups = if standing.level == Level::None || standing.refused.is_some() {
+        Cgroups::default()
+    } else {
+        // One perch per data folder: its groups are its own.
+        Cgroups::find(&format!("perch-{:x}", short(data)))
+    };
+    if let Some(reason) = cgroups.why_not() {
+        warn!("the sum of a session's memory is watched by perch, not by the kernel: {reason}");
+    }
+    let options = AgentOptions {
+        standing,
+        cgroups,
+        limits: config.session_limits(),
+        branch_limits: config.branch_limits(),
+        image: config.session_image.clone(),
+    };
+    Agents::new(options, tasks.clone())
+}
+
+/// A short name for a folder.
+fn short(folder: &Path) -> u64 {
+    use std::hash::{DefaultHasher, Hash, Hasher};
+    let mut hasher = DefaultHasher::new();
+    folder.hash(&mut hasher);
+    hasher.finish()
 }
 
 fn lock(data: &Path) -> anyhow::Result<File> {

@@ -2,16 +2,19 @@
 //!
 //! | file | idea |
 //! |---|---|
+//! | `agents.rs` | the processes of sessions |
 //! | `keys.rs` | signed session tokens and the keys that sign them |
 //! | `secret.rs` | secrets that are stored as hashes |
 //! | `tokens.rs` | API tokens |
 //! | `links.rs` | share links |
 
+mod agents;
 mod keys;
 mod links;
 mod secret;
 mod tokens;
 
+pub use agents::{AgentOptions, Agents, AgentsError, MAX_AGENTS};
 pub use keys::{Claims, KeyError, Keys};
 pub use links::{LinkError, create_link, look_at_link, open_link};
 pub use secret::token_hash;

@@ -4,7 +4,6 @@
 
 use super::list::{Start, Walk};
 use super::temp::{TempKind, temp_name};
-use super::tree::off_runtime;
 use super::{FsError, Kind, RelPath, Workspace, open};
 use rustix::fs::{AtFlags, Mode, OFlags, RenameFlags};
 use rustix::io::Errno;
@@ -25,7 +24,7 @@ impl Workspace {
     /// [`FsError::Exists`] when something else than a folder is there.
     pub async fn make_folder(&self, path: &RelPath) -> Result<bool, FsError> {
         let (this, path) = (self.clone(), path.clone());
-        off_runtime(move || {
+        self.off_runtime(move || {
             let (above, name) = this.parent_of(&path, true)?;
             match rustix::fs::mkdirat(&above, name.as_str(), Mode::from_raw_mode(0o755)) {
                 Ok(()) => Ok(true),
@@ -45,7 +44,7 @@ impl Workspace {
     /// [`FsError::WrongKind`] for a folder.
     pub async fn remove_file(&self, path: &RelPath) -> Result<(), FsError> {
         let (this, path) = (self.clone(), path.clone());
-        off_runtime(move || {
+        self.off_runtime(move || {
             let (folder, name) = this.parent_of(&path, false)?;
             rustix::fs::unlinkat(&folder, name.as_str(), AtFlags::empty()).map_err(|errno| match errno {
                 Errno::ISDIR | Errno::PERM => FsError::WrongKind { path: path.clone() },
@@ -62,7 +61,7 @@ impl Workspace {
     /// [`FsError::NotEmpty`], [`FsError::WrongKind`] when it is no folder, [`FsError::Absent`].
     pub async fn remove_folder(&self, path: &RelPath, recursive: bool) -> Result<(), FsError> {
         let (this, path) = (self.clone(), path.clone());
-        off_runtime(move || {
+        self.off_runtime(move || {
             let failed = |errno| match errno {
                 Errno::NOENT => FsError::Absent(path.clone()),
                 Errno::NOTDIR => FsError::WrongKind { path: path.clone() },
@@ -98,7 +97,7 @@ impl Workspace {
     pub async fn copy(&self, from: &RelPath, to: &RelPath) -> Result<(), FsError> {
         let (this, from, to) = (self.clone(), from.clone(), to.clone());
         let turn = this.turn().await?;
-        off_runtime(move || {
+        self.off_runtime(move || {
             let _turn = turn;
             this.copy_now(&from, &to)
         })

@@ -5,7 +5,6 @@
 
 use super::ignores::Ignores;
 use super::path::is_git;
-use super::tree::off_runtime;
 use super::{FsError, Kind, RelPath, Stat, Workspace};
 use rustix::fs::OFlags;
 use rustix::io::Errno;
@@ -226,7 +225,7 @@ impl Workspace {
         let (this, folder, page) = (self.clone(), folder.cloned(), page.clone());
         // One folder is bounded work and waits for nobody.
         let turn = if page.recursive { Some(self.turn().await?) } else { None };
-        off_runtime(move || {
+        self.off_runtime(move || {
             let _turn = turn;
             this.list_now(folder.as_ref(), &page)
         })
@@ -292,7 +291,7 @@ impl Workspace {
     /// What is at a path, as a list would show it; `None` when nothing is there.
     pub async fn look(&self, path: &RelPath) -> Result<Option<Entry>, FsError> {
         let (this, path) = (self.clone(), path.clone());
-        off_runtime(move || {
+        self.off_runtime(move || {
             let real = this.resolve_parent_now(&path)?;
             let Some(stat) = this.stat_now(&real)? else { return Ok(None) };
             let (ignores, is_inside) = Ignores::of(&this, real.parent().as_ref());

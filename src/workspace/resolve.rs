@@ -4,7 +4,6 @@
 
 use super::open;
 use super::path::is_git;
-use super::tree::off_runtime;
 use super::{FsError, RelPath, Workspace};
 use rustix::fs::{FileType, OFlags};
 use rustix::io::Errno;
@@ -32,13 +31,13 @@ impl Workspace {
     /// [`FsError::OutsideRoot`] for links that leave the workspace, lead into `.git` or in circles.
     pub async fn resolve(&self, path: &RelPath) -> Result<RelPath, FsError> {
         let (this, path) = (self.clone(), path.clone());
-        off_runtime(move || this.resolve_now(&path)).await
+        self.off_runtime(move || this.resolve_now(&path)).await
     }
 
     /// As [`Workspace::resolve`], but a link that is the last part is not followed: for what concerns the link itself.
     pub async fn resolve_parent(&self, path: &RelPath) -> Result<RelPath, FsError> {
         let (this, path) = (self.clone(), path.clone());
-        off_runtime(move || this.resolve_parent_now(&path)).await
+        self.off_runtime(move || this.resolve_parent_now(&path)).await
     }
 
     pub(super) fn resolve_parent_now(&self, path: &RelPath) -> Result<RelPath, FsError> {

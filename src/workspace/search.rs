@@ -2,7 +2,6 @@
 //! git ignores is left out, no link is followed, `.git` never appears.
 
 use super::list::{Start, Walk, shown};
-use super::tree::off_runtime;
 use super::{FsError, Kind, RelPath, Workspace};
 use crate::crdt::{decode, utf16_len};
 use grep_matcher::Matcher as _;
@@ -123,7 +122,7 @@ impl Workspace {
         let max_line = pattern.is_regex.then_some(MAX_REGEX_LINE);
         let (this, within) = (self.clone(), within.cloned());
         let turn = self.turn().await?;
-        off_runtime(move || {
+        self.off_runtime(move || {
             let _turn = turn;
             let until = Instant::now() + WITHIN;
             this.search_now(&matcher, max_line, within.as_ref(), limit, until)
@@ -212,7 +211,7 @@ impl Workspace {
         }
         let (this, query) = (self.clone(), query.to_owned());
         let turn = self.turn().await?;
-        off_runtime(move || {
+        self.off_runtime(move || {
             let _turn = turn;
             this.find_now(&query, limit, Instant::now() + WITHIN)
         })

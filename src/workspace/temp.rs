@@ -8,7 +8,7 @@
 //! give a second name either, the old file is just replaced, and what was written to it since perch last looked is lost.
 
 use super::change::remove_tree;
-use super::tree::{FileData, Kind, off_runtime, read_open};
+use super::tree::{FileData, Kind, read_open};
 use super::{FsError, RelPath, Workspace, open};
 use bytes::Bytes;
 use rustix::fs::{AtFlags, FileType, Mode, OFlags, RenameFlags};
@@ -63,7 +63,7 @@ impl Workspace {
     /// one; set-id bits never) and makes them durable there.
     pub async fn stage(&self, path: &RelPath, bytes: Bytes) -> Result<Staged, FsError> {
         let (this, path) = (self.clone(), path.clone());
-        off_runtime(move || this.stage_now(&path, &bytes)).await
+        self.off_runtime(move || this.stage_now(&path, &bytes)).await
     }
 
     fn stage_now(&self, path: &RelPath, bytes: &[u8]) -> Result<Staged, FsError> {
@@ -109,7 +109,7 @@ impl Workspace {
     /// [`FsError::WrongKind`] when something else than a file is there; it stays there.
     pub async fn install(&self, staged: &Staged, path: &RelPath) -> Result<bool, FsError> {
         let (this, staged, path) = (self.clone(), staged.clone(), path.clone());
-        off_runtime(move || this.install_now(&staged, &path)).await
+        self.off_runtime(move || this.install_now(&staged, &path)).await
     }
 
     fn install_now(&self, staged: &Staged, path: &RelPath) -> Result<bool, FsError> {
@@ -145,7 +145,7 @@ impl Workspace {
     /// [`FsError::Exists`], [`FsError::Absent`].
     pub async fn rename(&self, from: &RelPath, to: &RelPath) -> Result<(), FsError> {
         let (this, from, to) = (self.clone(), from.clone(), to.clone());
-        off_runtime(move || {
+        self.off_runtime(move || {
             let (old_folder, old_name) = this.parent_of(&from, false)?;
             let (new_folder, new_name) = this.parent_of(&to, true)?;
             rename_new(&old_folder, &old_name, &new_folder, &new_name).map_err(|errno| match errno {
@@ -222,12 +222,13 @@ impl Workspace {
     pub async fn write_new(&self, path: &RelPath, bytes: Bytes) -> Result<(), FsError> {
         let staged = self.stage(path, bytes).await?;
         let (this, name, path) = (self.clone(), staged.name.clone(), path.clone());
-        let placed = off_runtime(move || {
-            let (folder, last) = this.parent_of(&path, true)?;
-            this.place_new(&name, &folder, &last, &path)?;
-            sync(&folder, path.as_str())
-        })
-        .await;
+        let placed = self
+            .off_runtime(move || {
+                let (folder, last) = this.parent_of(&path, true)?;
+                this.place_new(&name, &folder, &last, &path)?;
+                sync(&folder, path.as_str())
+            })
+            .await;
         if placed.is_err() {
             let _ = self.remove_temp(&staged.name).await;
         }
@@ -254,12 +255,15 @@ impl Workspace {
     /// What a temporary file holds; `None` when it is gone, or is no file.
     pub async fn inspect_temp(&self, name: &str) -> Result<Option<FileData>, FsError> {
         let (this, name) = (self.clone(), name.to_owned());
-        off_runtime(move || match this.open_temp(&name).map_err(FsError::io("look at a replaced file"))? {
-            Some(file) => {
-                let label: RelPath = name.parse().map_err(|_| FsError::io("temporary file")(Errno::INVAL))?;
-                read_open(file, &label, u64::MAX / 2).map(Some)
+        self.off_runtime(move || {
+            match this.open_temp(&name).map_err(FsError::io("look at a replaced file"))? {
+                Some(file) => {
+                    let label: RelPath =
+                        name.parse().map_err(|_| FsError::io("temporary file")(Errno::INVAL))?;
+                    read_open(file, &label, u64::MAX / 2).map(Some)
+                }
+                None => Ok(None),
             }
-            None => Ok(None),
         })
         .await
     }
@@ -278,7 +282,7 @@ impl Workspace {
     /// Whether anyone else has a temporary file open: a process that still writes to the file it replaced.
     pub async fn has_writers(&self, name: &str) -> Result<bool, FsError> {
         let (this, name) = (self.clone(), name.to_owned());
-        off_runtime(move || {
+        self.off_runtime(move || {
             let file = this.open_temp(&name).map_err(FsError::io("look at a replaced file"))?;
             Ok(file.is_some_and(|file| !lease(&file, libc::F_WRLCK)))
         })
@@ -288,7 +292,7 @@ impl Workspace {
     /// Whether a process has the file at `path` open for writing now.
     pub async fn is_being_written(&self, path: &RelPath) -> Result<bool, FsError> {
         let (this, path) = (self.clone(), path.clone());
-        off_runtime(move || {
+        self.off_runtime(move || {
             let Some(name) = this.open_at(&path, OFlags::PATH)? else { return Ok(false) };
             let file = open::regular(&name).map_err(FsError::io(format!("open {path}")))?;
             Ok(file.is_some_and(|file| !lease(&file, libc::F_RDLCK)))
@@ -299,7 +303,7 @@ impl Workspace {
     /// The names of all temporary files.
     pub async fn temps(&self) -> Result<Vec<String>, FsError> {
         let this = self.clone();
-        off_runtime(move || {
+        self.off_runtime(move || {
             let what = "list temporary files";
             let names = rustix::fs::Dir::read_from(&*this.temp).map_err(FsError::io(what))?;
             let mut found = Vec::new();
@@ -321,7 +325,7 @@ impl Workspace {
     /// [`FsError::Io`] for a name that is none of a temporary file, too.
     pub async fn remove_temp(&self, name: &str) -> Result<(), FsError> {
         let (this, name) = (self.clone(), name.to_owned());
-        off_runtime(move || this.remove_temp_now(&name)).await
+        self.off_runtime(move || this.remove_temp_now(&name)).await
     }
 
     pub(super) fn remove_temp_now(&self, name: &str) -> Result<(), FsError> {

@@ -1,6 +1,7 @@
 //! The workspace itself, and looking at one file.
 
 use super::{FsError, RelPath, open};
+use crate::sandbox::Owner;
 use bytes::Bytes;
 use rustix::fs::{FileType, Mode, OFlags};
 use rustix::io::Errno;
@@ -88,14 +89,7 @@ pub struct Workspace {
     /// The same without links on the way to it.
     pub(super) real_folder: Arc<PathBuf>,
     pub(super) walks: Arc<Semaphore>,
-}
-
-pub(super) async fn off_runtime<T: Send + 'static>(
-    work: impl FnOnce() -> Result<T, FsError> + Send + 'static,
-) -> Result<T, FsError> {
-    tokio::task::spawn_blocking(work).await.unwrap_or_else(|error| {
-        Err(FsError::Io { what: "file task".into(), source: std::io::Error::other(error) })
-    })
+    owner: Owner,
 }
 
 fn open_folder(path: &Path) -> Result<OwnedFd, FsError> {
@@ -115,6 +109,29 @@ impl Workspace {
             real_folder: Arc::new(root.canonicalize().map_err(FsError::std("open the workspace"))?),
             folder: Arc::new(root.to_owned()),
             walks: Arc::new(Semaphore::new(WALKS)),
+            owner: Owner::default(),
+        })
+    }
+
+    /// The same files, worked on as `owner`.
+    #[must_use]
+    pub fn of(self, owner: Owner) -> Self {
+        Self { owner, ..self }
+    }
+
+    /// Whom they belong to.
+    #[must_use]
+    pub fn owner(&self) -> Owner {
+        self.owner
+    }
+
+    pub(super) async fn off_runtime<T: Send + 'static>(
+        &self,
+        work: impl FnOnce() -> Result<T, FsError> + Send + 'static,
+    ) -> Result<T, FsError> {
+        let owner = self.owner;
+        tokio::task::spawn_blocking(move || owner.acting(work)).await.unwrap_or_else(|error| {
+            Err(FsError::Io { what: "file task".into(), source: std::io::Error::other(error) })
         })
     }
 
@@ -154,7 +171,7 @@ impl Workspace {
     /// What is at a resolved path. A link as the last part is not followed.
     pub async fn stat(&self, path: &RelPath) -> Result<Option<Stat>, FsError> {
         let (this, path) = (self.clone(), path.clone());
-        off_runtime(move || this.stat_now(&path)).await
+        self.off_runtime(move || this.stat_now(&path)).await
     }
 
     /// A regular file's content at a resolved path; `None` when nothing is there. Nothing but a regular file is ever
@@ -164,7 +181,7 @@ impl Workspace {
     /// [`FsError::TooLarge`], [`FsError::WrongKind`].
     pub async fn read(&self, path: &RelPath, max_bytes: u64) -> Result<Option<FileData>, FsError> {
         let (this, path) = (self.clone(), path.clone());
-        off_runtime(move || this.read_now(&path, max_bytes)).await
+        self.off_runtime(move || this.read_now(&path, max_bytes)).await
     }
 }
 

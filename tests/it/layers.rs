@@ -4,8 +4,20 @@ use std::fs;
 use std::path::{Path, PathBuf};
 
 /// Each module uses only modules after it.
-const ORDER: [&str; 10] =
-    ["admin", "server", "config", "http", "session", "branch", "store", "workspace", "crdt", "base"];
+const ORDER: [&str; 12] = [
+    "admin",
+    "server",
+    "config",
+    "http",
+    "session",
+    "branch",
+    "agent",
+    "store",
+    "workspace",
+    "sandbox",
+    "crdt",
+    "base",
+];
 
 fn rust_files(folder: &Path, found: &mut Vec<PathBuf>) {
     for entry in fs::read_dir(folder).unwrap() {

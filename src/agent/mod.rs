@@ -1,0 +1,24 @@
+//! The process that lives inside a session's sandbox, and perch's side of it.
+//!
+//! | file | idea |
+//! |---|---|
+//! | `wire.rs` | what the two say to each other |
+//! | `client.rs` | perch's side: [`Agent`], and a [`Process`] with its output |
+//! | `serve.rs` | inside: pid 1, which answers requests and reaps whom others left behind |
+//! | `process.rs` | inside: one command, with pipes or a terminal |
+//! | `files.rs` | inside: files as this session sees them |
+//! | `tree.rs` | inside: which processes belong to what, how much memory they hold |
+//!
+//! Frames travel over one socket each way in order. No stream can stall another: an agent reads of a process only what
+//! perch has given it credit for.
+
+mod client;
+mod files;
+mod process;
+mod serve;
+mod tree;
+mod wire;
+
+pub use client::{Agent, AgentError, Event, Input, Process};
+pub use serve::serve;
+pub use wire::{Exit, FileAnswer, FileEntry, FileError, FileKind, FileOp, Start, Stream, TermSize};

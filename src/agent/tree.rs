@@ -1,0 +1,128 @@
+//! Which processes of the sandbox belong to what, as `/proc` tells.
+
+use rustix::process::{Pid, Signal};
+use std::collections::HashSet;
+use std::fs;
+use std::path::Path;
+
+/// Marks all processes that come of one command, also those that leave its group; a program may drop it, on purpose.
+pub(super) const MARK: &str = "PERCH_PROCESS";
+
+fn processes(proc: &Path) -> impl Iterator<Item = i32> {
+    let entries = fs::read_dir(proc).into_iter().flatten().flatten();
+    entries.filter_map(|entry| entry.file_name().to_str()?.parse().ok())
+}
+
+/// The parent and the process group, out of `stat`; the name before them may hold anything.
+fn parent_and_group(stat: &str) -> Option<(i32, i32)> {
+    let mut after_name = stat.rsplit_once(')')?.1.split_whitespace().skip(1);
+    Some((after_name.next()?.parse().ok()?, after_name.next()?.parse().ok()?))
+}
+
+/// All that came of a command whose first process is or was `first`.
+fn members(proc: &Path, first: i32, mark: &str) -> HashSet<i32> {
+    let mark = format!("{MARK}={mark}");
+    let mut found = HashSet::from([first]);
+    let mut others = Vec::new();
+    for pid in processes(proc).filter(|pid| *pid != 1) {
+        let folder = proc.join(pid.to_string());
+        let stat = fs::read_to_string(folder.join("stat")).unwrap_or_default();
+        let Some((parent, group)) = parent_and_group(&stat) else { continue };
+        let is_marked = || {
+            let environ = fs::read(folder.join("environ")).unwrap_or_default();
+            environ.split(|byte| *byte == 0).any(|one| one == mark.as_bytes())
+        };
+        if group == first || is_marked() {
+            found.insert(pid);
+        } else {
+            others.push((pid, parent));
+        }
+    }
+    // Children of members are members, whatever they call themselves.
+    loop {
+        let before = found.len();
+        for (pid, parent) in &others {
+            if found.contains(parent) {
+                found.insert(*pid);
+            }
+        }
+        if found.len() == before {
+            return found;
+        }
+    }
+}
+
+/// Sends a signal to all that came of a command. How many there were.
+pub(super) fn signal_all(first: i32, mark: &str, signal: Signal) -> usize {
+    let members = members(Path::new("/proc"), first, mark);
+    let mut told = 0;
+    for pid in members.into_iter().filter_map(Pid::from_raw) {
+        told += usize::from(rustix::process::kill_process(pid, signal).is_ok());
+    }
+    told
+}
+
+/// Bytes that the processes of the sandbox hold in sum, and the process that holds most.
+pub(super) fn memory(proc: &Path) -> (u64, Option<i32>) {
+    let page = u64::try_from(rustix::param::page_size()).unwrap_or(4_096);
+    let (mut sum, mut most) = (0, (0, None));
+    for pid in processes(proc).filter(|pid| *pid != 1) {
+        let statm = fs::read_to_string(proc.join(pid.to_string()).join("statm")).unwrap_or_default();
+        let mut fields = statm.split_whitespace().skip(1).map(|field| field.parse::<u64>().unwrap_or(0));
+        // Resident without what is shared with files: libraries would be counted for each process.
+        let (resident, shared) = (fields.next().unwrap_or(0), fields.next().unwrap_or(0));
+        let bytes = resident.saturating_sub(shared) * page;
+        sum += bytes;
+        if bytes >= most.0 {
+            most = (bytes, Some(pid));
+        }
+    }
+    (sum, most.1)
+}
+
+/// Children of pid 1 that nobody waits for: left behind by others that ended.
+pub(super) fn reap_orphans(awaited: &HashSet<i32>) {
+    let mut children = String::new();
+    for task in fs::read_dir("/proc/self/task").into_iter().flatten().flatten() {
+        children.push_str(&fs::read_to_string(task.path().join("children")).unwrap_or_default());
+        children.push(' ');
+    }
+    for pid in children.split_whitespace().filter_map(|pid| pid.parse::<i32>().ok()) {
+        if !awaited.contains(&pid)
+            && let Some(pid) = Pid::from_raw(pid)
+        {
+            let _ = rustix::process::waitpid(Some(pid), rustix::process::WaitOptions::NOHANG);
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_name_with_brackets_and_spaces_hides_nothing() {
+        assert_eq!(parent_and_group("12 (a) b (c) S 7 9 9 0"), Some((7, 9)));
+        assert_eq!(parent_and_group("12 (a"), None);
+    }
+
+    #[test]
+    fn members_are_found_by_group_mark_and_descent() {
+        let proc = tempfile::tempdir().unwrap();
+        let add = |pid: i32, parent: i32, group: i32, environ: &str| {
+            let folder = proc.path().join(pid.to_string());
+            fs::create_dir(&folder).unwrap();
+            fs::write(folder.join("stat"), format!("{pid} (x) S {parent} {group} 1")).unwrap();
+            fs::write(folder.join("environ"), environ).unwrap();
+        };
+        add(1, 0, 1, "PERCH_PROCESS=4\0");
+        add(10, 1, 10, "");
+        add(11, 10, 10, "");
+        add(12, 1, 12, "A=b\0PERCH_PROCESS=4\0");
+        add(13, 12, 13, "");
+        add(14, 1, 14, "PERCH_PROCESS=44\0");
+        let mut found: Vec<_> = members(proc.path(), 10, "4").into_iter().collect();
+        found.sort_unstable();
+        assert_eq!(found, [10, 11, 12, 13]);
+    }
+}

@@ -1,0 +1,164 @@
+//! What pid 1 of a session gives up before it serves: limits, rights, system calls. All of it holds for each process
+//! that it starts, and none of it can be taken back.
+
+use super::launch::{Failed, step};
+use super::spec::Limits;
+use super::sys;
+use caps::CapSet;
+use landlock::{CompatLevel, Compatible, Ruleset, RulesetAttr, Scope};
+use rustix::process::{DumpableBehavior, Resource, Rlimit};
+use rustix::thread::UnshareFlags;
+use seccompiler::{
+    BpfProgram, SeccompAction, SeccompCmpArgLen, SeccompCmpOp, SeccompCondition, SeccompFilter, SeccompRule,
+};
+use std::collections::BTreeMap;
+use std::os::fd::{AsRawFd, BorrowedFd};
+
+/// Must be set inside the session's own user namespace: there the count of processes is the session's own.
+pub(super) fn limit(limits: &Limits) -> Result<(), Failed> {
+    let set = |resource, most: u64| {
+        // A limit can only be lowered here; whoever started perch may have set a lower one.
+        let most = rustix::process::getrlimit(resource).maximum.map_or(most, |held| held.min(most));
+        rustix::process::setrlimit(resource, Rlimit { current: Some(most), maximum: Some(most) })
+    };
+    step("setrlimit", set(Resource::Nproc, limits.processes))?;
+    step("setrlimit", set(Resource::Core, 0))?;
+    step("setrlimit", set(Resource::Nofile, limits.open_files))?;
+    step("setrlimit", set(Resource::Memlock, 8 * 1024 * 1024))?;
+    step("setrlimit", set(Resource::Msgqueue, 1024 * 1024))?;
+    step("setrlimit", set(Resource::Sigpending, 8_192))?;
+    step("setrlimit", set(Resource::Fsize, limits.file_bytes))?;
+    // When the machine is out of memory, a session goes before perch does.
+    let _ = std::fs::write("/proc/self/oom_score_adj", "500");
+    Ok(())
+}
+
+/// Gives up all rights but those of the session's own user.
+pub(super) fn give_up() -> Result<(), Failed> {
+    step("no_new_privs", rustix::thread::set_no_new_privs(true))?;
+    scope()?;
+    for capability in caps::all() {
+        // One that this kernel does not know can't be held either.
+        let _ = caps::drop(None, CapSet::Bounding, capability);
+    }
+    for set in [CapSet::Ambient, CapSet::Inheritable, CapSet::Effective, CapSet::Permitted] {
+        step("capset", caps::clear(None, set))?;
+    }
+    step("dumpable", rustix::process::set_dumpable_behavior(DumpableBehavior::NotDumpable))?;
+    filter()
+}
+
+/// Abstract sockets are not bound to a mount namespace: sessions that share a network would meet there.
+fn scope() -> Result<(), Failed> {
+    let ruleset = Ruleset::default()
+        .set_compatibility(CompatLevel::BestEffort)
+        .scope(Scope::AbstractUnixSocket | Scope::Signal);
+    // Kernels before 6.12 have none; there sessions of one branch can meet in abstract sockets.
+    let outcome = ruleset.and_then(|ruleset| ruleset.create()).and_then(|created| created.restrict_self());
+    match outcome {
+        Ok(_) => Ok(()),
+        Err(error) if error.to_string().contains("unsupported") => Ok(()),
+        Err(error) => Err(Failed::new("landlock", error)),
+    }
+}
+
+// The time namespace is missing: its bit is part of clone's exit signal, and only clone3 and unshare know it.
+const NEW_NAMESPACES: [UnshareFlags; 7] = [
+    UnshareFlags::NEWNS,
+    UnshareFlags::NEWCGROUP,
+    UnshareFlags::NEWUTS,
+    UnshareFlags::NEWIPC,
+    UnshareFlags::NEWUSER,
+    UnshareFlags::NEWPID,
+    UnshareFlags::NEWNET,
+];
+
+fn filter() -> Result<(), Failed> {
+    let refused = [
+        libc::SYS_mount,
+        libc::SYS_umount2,
+        libc::SYS_pivot_root,
+        libc::SYS_open_tree,
+        libc::SYS_move_mount,
+        libc::SYS_fsopen,
+        libc::SYS_fsconfig,
+        libc::SYS_fsmount,
+        libc::SYS_fspick,
+        libc::SYS_mount_setattr,
+        libc::SYS_setns,
+        libc::SYS_unshare,
+        libc::SYS_keyctl,
+        libc::SYS_add_key,
+        libc::SYS_request_key,
+        libc::SYS_bpf,
+        libc::SYS_perf_event_open,
+        libc::SYS_userfaultfd,
+        libc::SYS_open_by_handle_at,
+        libc::SYS_name_to_handle_at,
+        libc::SYS_init_module,
+        libc::SYS_finit_module,
+        libc::SYS_delete_module,
+        libc::SYS_kexec_load,
+        libc::SYS_io_uring_setup,
+        libc::SYS_io_uring_enter,
+        libc::SYS_io_uring_register,
+        libc::SYS_reboot,
+        libc::SYS_swapon,
+        libc::SYS_swapoff,
+        libc::SYS_syslog,
+        libc::SYS_settimeofday,
+        libc::SYS_clock_settime,
+        libc::SYS_clock_adjtime,
+        libc::SYS_adjtimex,
+        libc::SYS_acct,
+        libc::SYS_quotactl,
+        libc::SYS_chroot,
+    ];
+    let mut rules: BTreeMap<i64, Vec<SeccompRule>> =
+        refused.into_iter().map(|call| (call, Vec::new())).collect();
+    let mut clone = Vec::new();
+    for flag in NEW_NAMESPACES {
+        let operation = SeccompCmpOp::MaskedEq(u64::from(flag.bits()));
+        let holds = SeccompCondition::new(0, SeccompCmpArgLen::Qword, operation, u64::from(flag.bits()));
+        clone.push(step("seccomp", SeccompRule::new(vec![step("seccomp", holds)?]))?);
+    }
+    rules.insert(libc::SYS_clone, clone);
+    let mut ioctl = Vec::new();
+    for request in [libc::TIOCSTI, libc::TIOCLINUX] {
+        let equal = SeccompCondition::new(1, SeccompCmpArgLen::Dword, SeccompCmpOp::Eq, request);
+        ioctl.push(step("seccomp", SeccompRule::new(vec![step("seccomp", equal)?]))?);
+    }
+    rules.insert(libc::SYS_ioctl, ioctl);
+    let permission = u32::try_from(libc::EPERM).unwrap_or(1);
+    apply(rules, permission)?;
+    // Its flags lie in memory, out of a filter's sight; told that there is none, libraries use clone.
+    let missing = u32::try_from(libc::ENOSYS).unwrap_or(38);
+    apply(BTreeMap::from([(libc::SYS_clone3, Vec::new())]), missing)
+}
+
+fn apply(rules: BTreeMap<i64, Vec<SeccompRule>>, errno: u32) -> Result<(), Failed> {
+    let arch = step("seccomp", std::env::consts::ARCH.try_into())?;
+    let filter = SeccompFilter::new(rules, SeccompAction::Allow, SeccompAction::Errno(errno), arch);
+    let program: BpfProgram = step("seccomp", step("seccomp", filter)?.try_into())?;
+    step("seccomp", seccompiler::apply_filter(&program))
+}
+
+/// What only the owner of the user namespace may set, through a `/proc` that is not yet covered.
+pub(super) fn bound_namespace(proc: BorrowedFd<'_>) -> Result<(), Failed> {
+    for (name, value) in [("sys/user/max_user_namespaces", "0"), ("sys/user/max_inotify_instances", "64")] {
+        let flags = rustix::fs::OFlags::WRONLY | rustix::fs::OFlags::CLOEXEC;
+        let file = step("sysctl", rustix::fs::openat(proc, name, flags, rustix::fs::Mode::empty()))?;
+        step("sysctl", rustix::io::write(&file, value.as_bytes()))?;
+    }
+    Ok(())
+}
+
+/// Before anything else: nothing of whoever started perch comes along. The descriptors to keep are beyond the standard
+/// ones; all of this process's are closed when a program is executed.
+pub(super) fn detach(kept: &[BorrowedFd<'_>]) {
+    let _ = rustix::process::setsid();
+    sys::join_new_keyring();
+    let last = kept.iter().map(|kept| kept.as_raw_fd()).max().unwrap_or(2);
+    sys::close_from(u32::try_from(last + 1).unwrap_or(3));
+    rustix::process::umask(rustix::fs::Mode::from_raw_mode(0o022));
+}

@@ -1,0 +1,172 @@
+//! The user that a branch's files belong to.
+//!
+//! Where perch has ids to give, each branch has one of its own, which no other branch's processes run as. The folders
+//! say which: nothing is stored elsewhere, so files and ids can't part.
+
+use super::sys;
+use parking_lot::Mutex;
+use rustix::fs::{AtFlags, Gid, Uid};
+use std::collections::HashSet;
+use std::io;
+use std::os::unix::fs::MetadataExt;
+use std::path::Path;
+use std::sync::Arc;
+
+/// Whoever work on files is done as; the default is perch itself.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Owner(Option<u32>);
+
+/// Back to perch's own user, also after a panic.
+struct Back;
+
+impl Drop for Back {
+    fn drop(&mut self) {
+        sys::set_file_user(rustix::process::geteuid().as_raw(), rustix::process::getegid().as_raw());
+    }
+}
+
+impl Owner {
+    /// Does blocking work on files as this user: what it makes belongs to them, and what they may not do is refused.
+    pub fn acting<T>(self, work: impl FnOnce() -> T) -> T {
+        let Some(id) = self.0 else { return work() };
+        let _back = Back;
+        sys::set_file_user(id, id);
+        work()
+    }
+
+    /// The user's number as perch's user namespace counts.
+    #[must_use]
+    pub fn uid(self) -> u32 {
+        self.0.unwrap_or_else(|| rustix::process::geteuid().as_raw())
+    }
+}
+
+/// Gives each branch its user.
+#[derive(Clone, Debug, Default)]
+pub struct Owners {
+    /// First id and count; without it all branches are perch's own.
+    range: Option<(u32, u32)>,
+    used: Arc<Mutex<HashSet<u32>>>,
+}
+
+impl Owners {
+    /// Owners out of `count` ids from `first` on.
+    #[must_use]
+    pub fn new(range: Option<(u32, u32)>) -> Self {
+        Self { range, used: Arc::default() }
+    }
+
+    /// The owner of a branch whose files lie in `folder`, in folders named as `parts`; their files are made theirs where
+    /// they are not yet (just made, or perch had no ids to give before). Blocks; nothing else may work in `folder` then.
+    ///
+    /// # Errors
+    /// When the ids are used up, or the files can't be looked at or given away.
+    pub fn settle(&self, folder: &Path, parts: &[&str]) -> io::Result<Owner> {
+        let mut held = HashSet::new();
+        for part in parts {
+            held.insert(std::fs::symlink_metadata(folder.join(part))?.uid());
+        }
+        let present = if held.len() == 1 { held.into_iter().next() } else { None };
+        let Some((first, count)) = self.range else {
+            let own = rustix::process::geteuid().as_raw();
+            if present != Some(own) {
+                return Err(io::Error::other(
+                    "its files belong to another user, from a time when perch had more rights; \
+                     start perch as it was started then, or give the files to perch's user (chown -R)",
+                ));
+            }
+            return Ok(Owner(None));
+        };
+        let mut used = self.used.lock();
+        if let Some(id) = present.filter(|id| (first..first + count).contains(id)) {
+            used.insert(id);
+            return Ok(Owner(Some(id)));
+        }
+        let id = (first..first + count).find(|id| !used.contains(id));
+        let id = id.ok_or_else(|| io::Error::other(format!("all {count} ids for branches are in use")))?;
+        used.insert(id);
+        drop(used);
+        for part in parts {
+            give(&folder.join(part), id)?;
+        }
+        Ok(Owner(Some(id)))
+    }
+
+    /// Learns that `id`, the owner of a folder that exists, is taken. For each branch, before the first is made.
+    pub fn taken(&self, id: u32) {
+        self.used.lock().insert(id);
+    }
+
+    /// The branch of the owner with this id is gone with all its files.
+    pub fn free(&self, id: u32) {
+        self.used.lock().remove(&id);
+    }
+}
+
+/// Gives a folder and all in it away, following no link; the folder itself last, so that a half-done one is done again.
+fn give(folder: &Path, id: u32) -> io::Result<()> {
+    let (uid, gid) = (Uid::from_raw(id), Gid::from_raw(id));
+    let mut folders = vec![folder.to_owned()];
+    let mut at = 0;
+    while let Some(here) = folders.get(at).cloned() {
+        at += 1;
+        for entry in std::fs::read_dir(&here)? {
+            let entry = entry?;
+            if entry.file_type()?.is_dir() {
+                folders.push(entry.path());
+            } else {
+                rustix::fs::chownat(
+                    rustix::fs::CWD,
+                    entry.path(),
+                    Some(uid),
+                    Some(gid),
+                    AtFlags::SYMLINK_NOFOLLOW,
+                )?;
+            }
+        }
+    }
+    for here in folders.iter().rev() {
+        rustix::fs::chownat(rustix::fs::CWD, here, Some(uid), Some(gid), AtFlags::SYMLINK_NOFOLLOW)?;
+    }
+    Ok(())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_an_owner_makes_is_theirs_and_a_branch_keeps_its_owner() {
+        if !rustix::process::geteuid().is_root() {
+            // Only root has ids to give; the other case is tested by the level tests.
+            return;
+        }
+        let data = tempfile::tempdir().unwrap();
+        let owners = Owners::new(Some((1_900_000_000, 2)));
+        let mut made = Vec::new();
+        for name in ["a", "b"] {
+            let folder = data.path().join(name);
+            std::fs::create_dir_all(folder.join("workspace/deep")).unwrap();
+            std::fs::write(folder.join("workspace/deep/file"), "x").unwrap();
+            made.push(owners.settle(&folder, &["workspace"]).unwrap());
+            let id = std::fs::metadata(folder.join("workspace/deep/file")).unwrap().uid();
+            assert_eq!(id, made.last().unwrap().uid());
+        }
+        assert_ne!(made[0], made[1]);
+        let again = Owners::new(Some((1_900_000_000, 2)));
+        assert_eq!(again.settle(&data.path().join("b"), &["workspace"]).unwrap(), made[1]);
+        assert_eq!(again.settle(&data.path().join("a"), &["workspace"]).unwrap(), made[0]);
+        std::fs::create_dir_all(data.path().join("c/workspace")).unwrap();
+        let error = again.settle(&data.path().join("c"), &["workspace"]).unwrap_err();
+        assert!(error.to_string().contains("in use"), "{error}");
+        std::fs::write(data.path().join("secret"), "s").unwrap();
+        std::fs::set_permissions(data.path(), std::os::unix::fs::PermissionsExt::from_mode(0o755)).unwrap();
+        let secret = data.path().join("secret");
+        std::fs::set_permissions(&secret, std::os::unix::fs::PermissionsExt::from_mode(0o600)).unwrap();
+        assert!(made[0].acting(|| std::fs::read(&secret)).is_err(), "not theirs");
+        assert!(std::fs::read(&secret).is_ok(), "perch is itself again");
+        let file = data.path().join("a/workspace/new");
+        made[0].acting(|| std::fs::write(&file, "x")).unwrap();
+        assert_eq!(std::fs::metadata(&file).unwrap().uid(), made[0].uid());
+    }
+}

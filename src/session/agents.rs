@@ -1,0 +1,231 @@
+//! The agents of sessions: one for each session that ran something, started when it is first needed.
+//!
+//! An agent keeps its branch open and lives until its session ends, its right changes (mounts that can be written do not
+//! become ones that can't), the branch goes, or perch stops. It is not ended with the session's tokens or sockets:
+//! `~/.private` survives a reconnect.
+
+use crate::agent::{Agent, AgentError};
+use crate::base::{BranchId, Permission, SessionId, Tasks};
+use crate::branch::{Hub, Member};
+use crate::sandbox::{Cgroups, Level, Limits, Spec, Standing};
+use crate::store::SessionRow;
+use parking_lot::Mutex;
+use std::collections::HashMap;
+use std::path::PathBuf;
+use std::sync::Arc;
+use tokio::sync::OnceCell;
+
+/// Agents of one perch at once.
+pub const MAX_AGENTS: usize = 1_000;
+
+/// How sessions' sandboxes are to be.
+#[derive(Clone, Debug)]
+pub struct AgentOptions {
+    /// What the machine allows.
+    pub standing: Standing,
+    /// Groups that bound sums.
+    pub cgroups: Cgroups,
+    /// Bounds of one session.
+    pub limits: Limits,
+    /// Bounds of one branch's sum.
+    pub branch_limits: Limits,
+    /// More folders of the machine that sessions may read.
+    pub image: Vec<PathBuf>,
+}
+
+/// Why there is no agent.
+#[derive(Debug, thiserror::Error)]
+pub enum AgentsError {
+    /// The machine refuses what sandboxes need.
+    #[error("this machine refuses what sessions' processes need: {0}")]
+    Refused(String),
+    /// Too many run.
+    #[error("{MAX_AGENTS} sessions run processes; end some sessions")]
+    TooMany,
+    /// Without isolation only the owner may.
+    #[error(
+        "perch runs with --isolation=none: only the owner's token may run something, in one session at a time"
+    )]
+    OwnerOnly,
+    /// The agent.
+    #[error(transparent)]
+    Agent(#[from] AgentError),
+}
+
+type Key = (BranchId, SessionId);
+type Cell = Arc<OnceCell<Agent>>;
+
+/// See the module's docs; cheap to clone.
+#[derive(Clone, Debug)]
+pub struct Agents {
+    inner: Arc<Inner>,
+}
+
+#[derive(Debug)]
+struct Inner {
+    options: AgentOptions,
+    tasks: Tasks,
+    cells: Mutex<HashMap<Key, Cell>>,
+}
+
+impl Agents {
+    /// No agent yet.
+    #[must_use]
+    pub fn new(options: AgentOptions, tasks: Tasks) -> Self {
+        Self { inner: Arc::new(Inner { options, tasks, cells: Mutex::default() }) }
+    }
+
+    /// How sandboxes are.
+    #[must_use]
+    pub fn options(&self) -> &AgentOptions {
+        &self.inner.options
+    }
+
+    /// The session's agent if it runs.
+    #[must_use]
+    pub fn running(&self, branch: &BranchId, session: &SessionId) -> Option<Agent> {
+        let cells = self.inner.cells.lock();
+        let cell = cells.get(&(branch.clone(), session.clone()))?;
+        cell.get().filter(|agent| !agent.has_ended()).cloned()
+    }
+
+    /// How many there are.
+    #[must_use]
+    pub fn count(&self) -> usize {
+        self.inner.cells.lock().len()
+    }
+
+    /// The session's agent, started where there is none. `is_owner`: the caller holds an owner token.
+    ///
+    /// # Errors
+    /// See [`AgentsError`].
+    pub async fn get(&self, hub: &Arc<Hub>, row: &SessionRow, is_owner: bool) -> Result<Agent, AgentsError> {
+        let options = &self.inner.options;
+        if let Some(reason) = &options.standing.refused {
+            return Err(AgentsError::Refused(reason.clone()));
+        }
+        let key = (row.branch_id.clone(), row.id.clone());
+        let is_bare = options.standing.level == Level::None;
+        let cell = {
+            let mut cells = self.inner.cells.lock();
+            if !cells.contains_key(&key) {
+                if is_bare && (!is_owner || !cells.is_empty()) {
+                    return Err(AgentsError::OwnerOnly);
+                }
+                if cells.len() >= MAX_AGENTS {
+                    return Err(AgentsError::TooMany);
+                }
+            }
+            Arc::clone(cells.entry(key.clone()).or_default())
+        };
+        if is_bare && !is_owner {
+            return Err(AgentsError::OwnerOnly);
+        }
+        // In a task of its own: a caller that goes away leaves no half-started process.
+        let (this, hub, row) = (self.clone(), Arc::clone(hub), row.clone());
+        let starting = self.inner.tasks.spawn(async move {
+            let started = cell.get_or_try_init(|| this.start(&hub, &row, key.clone(), &cell)).await.cloned();
+            if started.is_err() {
+                this.forget(&key, &cell);
+            }
+            started
+        });
+        let agent = starting.await.map_err(|_| AgentError::Ended)??;
+        if agent.has_ended() { Err(AgentError::Ended.into()) } else { Ok(agent) }
+    }
+
+    async fn start(
+        &self,
+        hub: &Arc<Hub>,
+        row: &SessionRow,
+        key: Key,
+        cell: &Cell,
+    ) -> Result<Agent, AgentsError> {
+        let inner = &self.inner;
+        let options = &inner.options;
+        // Listened to before it starts: a change meanwhile ends it.
+        let member = hub.members().enter(row);
+        let watch = member.watch();
+        let spec = Spec {
+            places: hub.places(),
+            hostname: hostname(&row.branch_id),
+            uid: hub.workspace().owner().uid(),
+            is_read_only: row.permission == Permission::Read,
+            has_network: false,
+            is_bare: options.standing.level == Level::None,
+            limits: options.limits,
+            watches_memory: options.cgroups.why_not().is_some(),
+            image: options.image.clone(),
+            environment: Vec::new(),
+            git_config: git_config(row),
+        };
+        let (groups, limits, of_branch) = (options.cgroups.clone(), options.limits, options.branch_limits);
+        let (branch, session) = (row.branch_id.to_string(), row.id.to_string());
+        let cgroup =
+            tokio::task::spawn_blocking(move || groups.session(&branch, &session, &limits, &of_branch))
+                .await
+                .unwrap_or_else(|error| Err(std::io::Error::other(error)));
+        let cgroup = match cgroup {
+            Ok(cgroup) => Some(cgroup),
+            Err(error) => {
+                tracing::warn!(%error, "a session runs without a group that bounds it");
+                None
+            }
+        };
+        let agent = Agent::start(spec, None, cgroup, &inner.tasks).await?;
+        let (this, cell, hub) = (self.clone(), Arc::clone(cell), Arc::clone(hub));
+        let guarded = agent.clone();
+        let permission = row.permission;
+        inner.tasks.spawn(async move {
+            this.guard(&guarded, permission, &member, watch).await;
+            this.forget(&key, &cell);
+            drop(hub);
+        });
+        Ok(agent)
+    }
+
+    /// Ends the agent when its session is no longer what it was started for; returns when it is over.
+    async fn guard(
+        &self,
+        agent: &Agent,
+        permission: Permission,
+        member: &Member,
+        mut watch: tokio::sync::watch::Receiver<crate::branch::Standing>,
+    ) {
+        loop {
+            let standing = member.standing();
+            if standing.is_ended || standing.permission != permission {
+                agent.end();
+            }
+            tokio::select! {
+                () = agent.ended() => return,
+                changed = watch.changed() => if changed.is_err() {
+                    agent.end();
+                    agent.ended().await;
+                    return;
+                },
+            }
+        }
+    }
+
+    fn forget(&self, key: &Key, cell: &Cell) {
+        let mut cells = self.inner.cells.lock();
+        if cells.get(key).is_some_and(|present| Arc::ptr_eq(present, cell)) {
+            cells.remove(key);
+        }
+    }
+}
+
+/// The branch's id without its prefix's underscore, and short: it stands in each prompt.
+fn hostname(branch: &BranchId) -> String {
+    let id = branch.as_str();
+    format!("perch-{}", &id[id.len().saturating_sub(8)..])
+}
+
+/// Who commits made here are by. As a file, so that tools that set it otherwise are heeded, in this session alone.
+fn git_config(row: &SessionRow) -> String {
+    let quoted = |text: &str| format!("\"{}\"", text.replace('\\', "\\\\").replace('"', "\\\""));
+    let name = row.name.clone().unwrap_or_else(|| row.id.to_string());
+    let email = row.email.clone().unwrap_or_else(|| format!("{}@perch.invalid", row.id));
+    format!("[user]\n\tname = {}\n\temail = {}\n", quoted(&name), quoted(&email))
+}
