@@ -15,7 +15,8 @@ use yrs::updates::decoder::Decode;
 use yrs::{Doc, GetString, Transact, Update};
 
 fn main() {
-    eprintln!("history: {}, {} updates", HISTORY.source, HISTORY.updates.len());
+    let History { source, updates, snapshot } = &*HISTORY;
+    eprintln!("history: {source}, {} updates, a snapshot of {} bytes", updates.len(), snapshot.len());
     divan::main();
 }
 
