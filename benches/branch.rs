@@ -15,6 +15,7 @@ use std::fs::{self, File};
 use std::io::Write;
 use std::path::Path;
 use std::sync::Arc;
+use std::time::Duration;
 use tokio::runtime::Runtime;
 use yrs::updates::decoder::Decode;
 use yrs::{Doc, Text, TextRef, Transact, Update};
@@ -24,6 +25,8 @@ fn main() {
 }
 
 const FILE: &str = "notes.txt";
+/// By then the watcher has told of a write.
+const ECHO: Duration = Duration::from_millis(150);
 /// The connection that types.
 const AUTHOR: u64 = 0;
 
@@ -195,11 +198,19 @@ fn lines(len_bytes: usize) -> String {
 }
 
 /// From a keystroke to the file: the log's commit, the new file beside the old one, the intent, the exchange, the record.
-#[divan::bench(args = [2_000, 100_000, 1_000_000], sample_count = 50, sample_size = 1)]
+///
+/// What the watcher says of the write before is waited for outside of the measured time: a barrier that meets it waits
+/// until the file was quiet for 100 ms.
+#[divan::bench(args = [2_000, 100_000, 1_000_000], sample_count = 20, sample_size = 1)]
 fn write_back(bencher: Bencher, len_bytes: usize) {
     let live = Live::open(&lines(len_bytes), 0);
     let file = live.folder.path().join("files").join(FILE);
-    bencher.with_inputs(|| live.typed(0, "k")).bench_local_values(|update| {
+    let next = || {
+        live.runtime.block_on(async { tokio::time::sleep(ECHO).await });
+        live.written();
+        live.typed(0, "k")
+    };
+    bencher.with_inputs(next).bench_local_values(|update| {
         live.send(update);
         live.written();
     });

@@ -1,7 +1,7 @@
 //! The one place where the core's errors become status codes: problem+json (RFC 9457) with a stable `code`.
 
 use crate::branch::{BranchError, DocError, HistoryError};
-use crate::session::{LinkError, SessionError, TokenError};
+use crate::session::{KeyError, LinkError, SessionError, TokenError};
 use crate::store::StoreError;
 use axum::body::to_bytes;
 use axum::extract::rejection::JsonRejection;
@@ -225,6 +225,14 @@ impl From<LinkError> for ApiError {
             LinkError::Session(source) => source.into(),
             LinkError::Store(source) => source.into(),
         }
+    }
+}
+
+/// Of signing; what does not verify has answers of its own.
+impl From<KeyError> for ApiError {
+    fn from(error: KeyError) -> Self {
+        tracing::error!(%error, "a token could not be signed");
+        Self::new(StatusCode::INTERNAL_SERVER_ERROR, "internal", "something went wrong in perch")
     }
 }
 

@@ -4,6 +4,7 @@ mod auth;
 mod branches;
 mod client;
 mod cors;
+mod downloads;
 mod drafts;
 mod error;
 mod events;
@@ -45,6 +46,7 @@ pub fn router(state: AppState) -> Router {
         .merge(links::routes())
         .merge(tokens::routes())
         .merge(files::routes())
+        .merge(downloads::routes())
         .merge(history::routes())
         .merge(drafts::routes())
         .merge(events::routes())
