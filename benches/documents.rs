@@ -10,13 +10,49 @@ use perch::crdt::{Edit, FIRST_SERVER_CLIENT, MAX_CLIENTS, SharedText, diff, fram
 use std::cell::RefCell;
 use std::io::Read;
 use std::path::{Path, PathBuf};
+use std::process::Command;
 use std::sync::LazyLock;
+use std::time::Instant;
 use yrs::updates::decoder::Decode;
 use yrs::{Doc, GetString, Transact, Update};
 
 fn main() {
-    eprintln!("history: {}, {} updates", HISTORY.source, HISTORY.updates.len());
+    if let Some(snapshot) = std::env::var_os(LOAD_ALONE) {
+        return load_alone(Path::new(&snapshot));
+    }
+    let History { source, updates, snapshot } = &*HISTORY;
+    eprintln!("history: {source}, {} updates, a snapshot of {} bytes", updates.len(), snapshot.len());
+    eprintln!("yrs alone loads it as the first thing of a process in {:.1} ms, best of 7", first_load());
     divan::main();
+}
+
+/// Names a snapshot to a process that does nothing but load it.
+const LOAD_ALONE: &str = "PERCH_LOAD_ALONE";
+
+/// Milliseconds, on a thread that is no more than a server's: its memory is new too. The samples below find memory that
+/// was used before, which a server that has just started does not.
+#[expect(clippy::print_stdout, reason = "the answer to the process that asks")]
+fn load_alone(snapshot: &Path) {
+    let snapshot = std::fs::read(snapshot).expect("a snapshot");
+    let load = move || {
+        let began = Instant::now();
+        let doc = Doc::new();
+        doc.transact_mut().apply_update(Update::decode_v1(&snapshot).expect("real")).expect("applies");
+        println!("{}", began.elapsed().as_secs_f64() * 1_000.0);
+    };
+    std::thread::spawn(load).join().expect("loads");
+}
+
+fn first_load() -> f64 {
+    let folder = tempfile::tempdir().expect("a folder");
+    let path = folder.path().join("snapshot");
+    std::fs::write(&path, &HISTORY.snapshot).expect("a file");
+    let once = || {
+        let this = std::env::current_exe().expect("a path");
+        let output = Command::new(this).env(LOAD_ALONE, &path).output().expect("runs");
+        String::from_utf8_lossy(&output.stdout).trim().parse::<f64>().expect("a number")
+    };
+    (0..7).map(|_| once()).fold(f64::INFINITY, f64::min)
 }
 
 /// One author's document, keystroke by keystroke.

@@ -64,12 +64,19 @@ pub(super) async fn session_of(
     if branch.is_some_and(|branch| *branch != claims.branch) {
         return Err(ApiError::unauthorized());
     }
-    let row =
-        state.store.session(&claims.branch, &claims.session).await?.ok_or_else(ApiError::unauthorized)?;
-    if row.epoch != claims.epoch || row.ended_at_ms.is_some() {
-        return Err(ApiError::unauthorized());
-    }
-    Ok((row, claims.permission))
+    let row = session_at(state, &claims.branch, &claims.session, claims.epoch).await?;
+    Ok((row.ok_or_else(ApiError::unauthorized)?, claims.permission))
+}
+
+/// The session that something was signed for, unless it was ended or revoked since.
+pub(super) async fn session_at(
+    state: &AppState,
+    branch: &BranchId,
+    session: &SessionId,
+    epoch: i64,
+) -> Result<Option<SessionRow>, ApiError> {
+    let row = state.store.session(branch, session).await?;
+    Ok(row.filter(|row| row.epoch == epoch && row.ended_at_ms.is_none()))
 }
 
 impl FromRequestParts<AppState> for Caller {
@@ -140,10 +147,7 @@ impl Caller {
     ) -> Result<WriteGrant, ApiError> {
         self.on(branch)?;
         let Self::Session { row, permission } = self else { return Ok(WriteGrant::for_api_token()) };
-        let now = state.store.session(branch, &row.id).await?.ok_or_else(ApiError::unauthorized)?;
-        if now.epoch != row.epoch || now.ended_at_ms.is_some() {
-            return Err(ApiError::unauthorized());
-        }
+        let now = session_at(state, branch, &row.id, row.epoch).await?.ok_or_else(ApiError::unauthorized)?;
         let grant = hub.members().enter(&now).writer(*permission);
         grant.ok_or_else(|| ApiError::forbidden("this session can only read"))
     }

@@ -2,7 +2,7 @@
 
 use crate::agent::{AgentError, FileError};
 use crate::branch::{BranchError, DocError, HistoryError};
-use crate::session::{AgentsError, LinkError, SessionError, TokenError};
+use crate::session::{AgentsError, KeyError, LinkError, SessionError, TokenError};
 use crate::store::StoreError;
 use axum::body::to_bytes;
 use axum::extract::rejection::JsonRejection;
@@ -269,6 +269,14 @@ impl From<FileError> for ApiError {
             FileError::Full => Self::new(StatusCode::INSUFFICIENT_STORAGE, "no_room", detail),
             FileError::Other(_) => Self::new(StatusCode::UNPROCESSABLE_ENTITY, "file_refused", detail),
         }
+    }
+}
+
+/// Of signing; what does not verify has answers of its own.
+impl From<KeyError> for ApiError {
+    fn from(error: KeyError) -> Self {
+        tracing::error!(%error, "a token could not be signed");
+        Self::new(StatusCode::INTERNAL_SERVER_ERROR, "internal", "something went wrong in perch")
     }
 }
 

@@ -4,6 +4,7 @@ mod auth;
 mod branches;
 mod client;
 mod cors;
+mod downloads;
 mod drafts;
 mod error;
 mod events;
@@ -47,6 +48,7 @@ pub fn router(state: AppState) -> Router {
         .merge(links::routes())
         .merge(tokens::routes())
         .merge(files::routes())
+        .merge(downloads::routes())
         .merge(history::routes())
         .merge(drafts::routes())
         .merge(events::routes())

@@ -20,7 +20,7 @@ use std::sync::Arc;
 pub(super) struct On {
     pub(super) caller: Caller,
     pub(super) hub: Arc<Hub>,
-    branch: BranchId,
+    pub(super) branch: BranchId,
     state: AppState,
 }
 

@@ -3,7 +3,7 @@
 use super::auth::{Api, Caller};
 use super::branches::{body, branch_id, query};
 use super::{ApiError, AppState};
-use crate::base::{BranchId, Permission, SessionId};
+use crate::base::{Permission, SessionId};
 use crate::branch::Hub;
 use crate::session::{
     Claims, Field, SessionChange, SessionError, Wanted, change_session, create_or_find, refreshed,
@@ -12,7 +12,7 @@ use crate::store::SessionRow;
 use axum::Json;
 use axum::extract::rejection::{JsonRejection, QueryRejection};
 use axum::extract::{Path, Query, State};
-use axum::http::{HeaderMap, StatusCode, header};
+use axum::http::{HeaderMap, StatusCode};
 use secrecy::ExposeSecret;
 use serde::{Deserialize, Serialize};
 use time::OffsetDateTime;
@@ -228,15 +228,10 @@ pub(super) fn seat(
         epoch: row.epoch,
         exp,
     };
-    let token = state.keys.sign(&claims).map_err(|error| {
-        tracing::error!(%error, "a session token could not be signed");
-        ApiError::new(StatusCode::INTERNAL_SERVER_ERROR, "internal", "something went wrong in perch")
-    })?;
-    let expires_at = OffsetDateTime::from_unix_timestamp(exp)
-        .ok()
-        .and_then(|at| at.format(&Rfc3339).ok())
-        .ok_or_else(|| ApiError::bad_request("`ttl` leads past the end of the calendar"))?;
-    let socket = socket_base(state, headers, &row.branch_id)?;
+    let token = state.keys.sign(&claims)?;
+    let expires_at = calendar(exp)?;
+    let base = state.site.base_url(headers)?.replacen("http", "ws", 1);
+    let socket = format!("{base}/v1/branches/{}", row.branch_id);
     Ok(Seat {
         id: row.id.clone(),
         permission: claims.permission,
@@ -247,19 +242,10 @@ pub(super) fn seat(
     })
 }
 
-fn socket_base(state: &AppState, headers: &HeaderMap, branch: &BranchId) -> Result<String, ApiError> {
-    let base = match &state.site.public_url {
-        Some(url) => url.as_str().trim_end_matches('/').replacen("http", "ws", 1),
-        None => {
-            let host = headers.get(header::HOST).and_then(|host| host.to_str().ok());
-            let host = host.filter(|host| url::Url::parse(&format!("http://{host}/")).is_ok());
-            let host = host.ok_or_else(|| ApiError::bad_request("the request has no valid Host"))?;
-            // Set by the listener or a trusted proxy, see `client`.
-            let is_tls = headers.get("x-forwarded-proto").is_some_and(|scheme| scheme == "https");
-            format!("{}://{host}", if is_tls { "wss" } else { "ws" })
-        }
-    };
-    Ok(format!("{base}/v1/branches/{branch}"))
+/// Seconds since 1970 as RFC 3339.
+pub(super) fn calendar(exp: i64) -> Result<String, ApiError> {
+    let at = OffsetDateTime::from_unix_timestamp(exp).ok().and_then(|at| at.format(&Rfc3339).ok());
+    at.ok_or_else(|| ApiError::bad_request("`ttl` leads past the end of the calendar"))
 }
 
 /// List a branch's sessions, and who is connected now.

@@ -1,9 +1,11 @@
-//! What handlers share: handles only.
+//! What handlers share: handles, and how clients reach perch.
 
+use super::ApiError;
 use crate::base::{Clock, Tasks};
 use crate::branch::Branches;
 use crate::session::{Agents, Keys};
 use crate::store::Store;
+use axum::http::{HeaderMap, header};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 
@@ -18,6 +20,22 @@ pub struct Site {
     pub trusted_proxies: Vec<ipnet::IpNet>,
     /// Whether `/metrics` needs no token.
     pub metrics_open: bool,
+}
+
+impl Site {
+    /// What a client puts before a route: `http://…` or `https://…`, without a slash at the end. `headers`: of the
+    /// request that it asks with.
+    pub(super) fn base_url(&self, headers: &HeaderMap) -> Result<String, ApiError> {
+        if let Some(url) = &self.public_url {
+            return Ok(url.as_str().trim_end_matches('/').to_owned());
+        }
+        let host = headers.get(header::HOST).and_then(|host| host.to_str().ok());
+        let host = host.filter(|host| url::Url::parse(&format!("http://{host}/")).is_ok());
+        let host = host.ok_or_else(|| ApiError::bad_request("the request has no valid Host"))?;
+        // Set by the listener or a trusted proxy, see `client`.
+        let is_tls = headers.get("x-forwarded-proto").is_some_and(|scheme| scheme == "https");
+        Ok(format!("{}://{host}", if is_tls { "https" } else { "http" }))
+    }
 }
 
 /// See the module's docs; cheap to clone.

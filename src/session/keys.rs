@@ -1,4 +1,5 @@
-//! Signed session tokens. The keys lie in the data folder, readable by perch alone, so tokens outlive a restart.
+//! Signed session tokens, and the keys that sign them and whatever else perch signs. They lie in the data folder,
+//! readable by perch alone, so what is signed outlives a restart.
 
 use crate::base::{BranchId, Permission, SessionId, Tasks};
 use base64::Engine;
@@ -6,6 +7,7 @@ use base64::engine::general_purpose::URL_SAFE_NO_PAD;
 use jsonwebtoken::{Algorithm, DecodingKey, EncodingKey, Header, Validation};
 use parking_lot::RwLock;
 use secrecy::{ExposeSecret, SecretString};
+use serde::de::DeserializeOwned;
 use serde::{Deserialize, Serialize};
 use std::fs;
 use std::io::{self, Write};
@@ -32,8 +34,8 @@ pub struct Claims {
 /// Why a token or the key file is not taken.
 #[derive(Debug, thiserror::Error)]
 pub enum KeyError {
-    /// Not one of ours, changed, or expired.
-    #[error("the session token is not valid")]
+    /// Not one of ours, not meant for this, changed, or expired.
+    #[error("the token is not valid")]
     Token,
     /// The key file can't be read or written.
     #[error("the key file can't be used: {0}")]
@@ -129,11 +131,7 @@ impl Keys {
     /// # Errors
     /// [`KeyError::Damaged`] if the library can't use the key.
     pub fn sign(&self, claims: &Claims) -> Result<SecretString, KeyError> {
-        let ring = self.ring();
-        let (id, secret) = ring.last().ok_or(KeyError::Damaged)?;
-        let header = Header { kid: Some(id.clone()), ..Header::new(Algorithm::HS256) };
-        let key = EncodingKey::from_secret(secret.expose_secret().as_bytes());
-        jsonwebtoken::encode(&header, claims, &key).map(Into::into).map_err(|_| KeyError::Damaged)
+        self.seal(claims)
     }
 
     /// What a token says, if one of our keys signed it and it has not expired.
@@ -141,12 +139,34 @@ impl Keys {
     /// # Errors
     /// [`KeyError::Token`].
     pub fn verify(&self, token: &str) -> Result<Claims, KeyError> {
+        // No audience: what was signed for one is no session token.
+        self.unseal(token, None)
+    }
+
+    pub(super) fn seal(&self, claims: &impl Serialize) -> Result<SecretString, KeyError> {
+        let ring = self.ring();
+        let (id, secret) = ring.last().ok_or(KeyError::Damaged)?;
+        let header = Header { kid: Some(id.clone()), ..Header::new(Algorithm::HS256) };
+        let key = EncodingKey::from_secret(secret.expose_secret().as_bytes());
+        jsonwebtoken::encode(&header, claims, &key).map(Into::into).map_err(|_| KeyError::Damaged)
+    }
+
+    /// `audience`: what must stand in `aud`; without it there must be none.
+    pub(super) fn unseal<T: DeserializeOwned>(
+        &self,
+        token: &str,
+        audience: Option<&str>,
+    ) -> Result<T, KeyError> {
         let header = jsonwebtoken::decode_header(token).map_err(|_| KeyError::Token)?;
         let ring = self.ring();
         let (_, secret) =
             ring.iter().find(|(id, _)| header.kid.as_deref() == Some(id)).ok_or(KeyError::Token)?;
         let mut validation = Validation::new(Algorithm::HS256);
         validation.leeway = 0;
+        if let Some(audience) = audience {
+            validation.set_audience(&[audience]);
+            validation.set_required_spec_claims(&["exp", "aud"]);
+        }
         let key = DecodingKey::from_secret(secret.expose_secret().as_bytes());
         let data = jsonwebtoken::decode(token, &key, &validation).map_err(|_| KeyError::Token)?;
         Ok(data.claims)

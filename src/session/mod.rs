@@ -3,18 +3,21 @@
 //! | file | idea |
 //! |---|---|
 //! | `agents.rs` | the processes of sessions |
-//! | `keys.rs` | signed session tokens and the keys that sign them |
+//! | `keys.rs` | signed session tokens, and the keys |
+//! | `downloads.rs` | signed links to one file |
 //! | `secret.rs` | secrets that are stored as hashes |
 //! | `tokens.rs` | API tokens |
 //! | `links.rs` | share links |
 
 mod agents;
+mod downloads;
 mod keys;
 mod links;
 mod secret;
 mod tokens;
 
 pub use agents::{AgentOptions, Agents, AgentsError, MAX_AGENTS};
+pub use downloads::{Download, Maker};
 pub use keys::{Claims, KeyError, Keys};
 pub use links::{LinkError, create_link, look_at_link, open_link};
 pub use secret::token_hash;

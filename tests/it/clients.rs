@@ -115,6 +115,7 @@ scenarios!(
     guarded,
     sessions,
     links,
+    downloads,
     branches,
     deleted,
     forked,
@@ -128,7 +129,8 @@ scenarios!(
     stops,
     crowded,
     tls,
-    refusals
+    refusals,
+    five_minutes
 );
 
 /// Starts and stops a Postgres cluster of its own.

@@ -21,7 +21,12 @@ enum Part {
     Nothing,
 }
 
-pub(super) fn answer(path: &RelPath, content: &Content, method: &Method, headers: &HeaderMap) -> Response {
+pub(in crate::http) fn answer(
+    path: &RelPath,
+    content: &Content,
+    method: &Method,
+    headers: &HeaderMap,
+) -> Response {
     let tag = etag(content.version);
     let len = content.bytes.len();
     let mut answer = if names(headers.get(header::IF_NONE_MATCH), &tag) {

@@ -7,6 +7,8 @@ mod folders;
 mod search;
 mod tree;
 
+pub(super) use answer::answer;
+
 use super::{ApiError, AppState};
 use crate::branch::{EditError, FilesError, Version};
 use crate::workspace::RelPath;
