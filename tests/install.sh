@@ -10,6 +10,7 @@ command -v chromium >/dev/null || missing+=(chromium)
 [ -e /usr/share/fonts/truetype/dejavu/DejaVuSans.ttf ] || missing+=(fonts-dejavu-core)
 command -v curl >/dev/null || missing+=(curl)
 command -v openssl >/dev/null || missing+=(openssl)
+command -v newuidmap >/dev/null || missing+=(uidmap)
 command -v systemd-analyze >/dev/null || missing+=(systemd)
 # Without what they recommend: no Docker engine is wanted.
 lean=()

@@ -226,7 +226,7 @@ pub(super) fn lay_out(private: &Path, git_config: &str) {
     let root =
         rustix::fs::openat(CWD, private, OFlags::PATH | OFlags::DIRECTORY | OFlags::CLOEXEC, Mode::empty());
     if let Ok(root) = root {
-        for folder in [".ssh", ".config", ".config/gh", "run"] {
+        for folder in [".ssh", ".config", ".config/gh", ".run"] {
             let _ = rustix::fs::mkdirat(&root, folder, Mode::from_raw_mode(0o700));
         }
         let _ = private_write(private, ".gitconfig", git_config.as_bytes());

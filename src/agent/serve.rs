@@ -42,7 +42,7 @@ impl Inside {
             ("LOGNAME", "root"),
             ("SHELL", "/bin/bash"),
             ("LANG", "C.UTF-8"),
-            ("XDG_RUNTIME_DIR", &format!("{private}/run")),
+            ("XDG_RUNTIME_DIR", &format!("{private}/.run")),
             ("GIT_CONFIG_GLOBAL", &format!("{private}/.gitconfig")),
             ("HISTFILE", &format!("{private}/.bash_history")),
             // One id is mapped: owners in archives can't be restored.

@@ -31,6 +31,7 @@ pub use error::ApiError;
 pub use metrics::upkeep;
 pub use state::{AppState, Site};
 
+use crate::sandbox::Level;
 use axum::Router;
 use axum::extract::State;
 use axum::middleware::{from_fn_with_state, map_response};
@@ -74,9 +75,10 @@ pub fn router(state: AppState) -> Router {
 
 /// Sign of life: the process answers.
 #[utoipa::path(get, path = "/healthz", tag = "operating", security(()),
-    responses((status = OK, description = "alive", body = String, content_type = "text/plain")))]
-async fn healthz() -> &'static str {
-    "ok"
+    responses((status = OK, description = "alive; `isolation=none` on a second line where sessions' processes are not kept apart",
+        body = String, content_type = "text/plain")))]
+async fn healthz(State(state): State<AppState>) -> &'static str {
+    if state.agents.options().standing.level == Level::None { "ok\nisolation=none" } else { "ok" }
 }
 
 /// Ready: the database answers and takes edits.

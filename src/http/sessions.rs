@@ -5,6 +5,7 @@ use super::branches::{body, branch_id, query};
 use super::{ApiError, AppState};
 use crate::base::{Permission, SessionId};
 use crate::branch::Hub;
+use crate::sandbox::Level;
 use crate::session::{
     Claims, Field, SessionChange, SessionError, Wanted, change_session, create_or_find, refreshed,
 };
@@ -102,6 +103,8 @@ pub(super) struct Seat {
     docs_url: String,
     /// Hocuspocus' URL; the document's name is the file's path.
     collab_url: String,
+    /// How the session's processes are kept apart from others.
+    isolation: Level,
 }
 
 /// A session.
@@ -239,6 +242,7 @@ pub(super) fn seat(
         expires_at,
         docs_url: format!("{socket}/docs"),
         collab_url: format!("{socket}/collab"),
+        isolation: state.agents.options().standing.level,
     })
 }
 

@@ -108,6 +108,14 @@ impl Pid1 {
         let _ = rustix::process::pidfd_send_signal(&self.process, rustix::process::Signal::KILL);
     }
 
+    /// Waits for its end; blocks. Instead of [`Pid1::ended`].
+    ///
+    /// # Errors
+    /// When it can't be waited for.
+    pub fn wait(&self) -> io::Result<()> {
+        reap(self.process.as_fd())
+    }
+
     /// Waits for its end. Call it once: the kernel forgets the process then.
     ///
     /// # Errors
@@ -246,7 +254,12 @@ fn stage(socket: &UnixStream, network: &OwnedFd, spec: &Spec) -> Result<(), Fail
     step("sethostname", rustix::system::sethostname(spec.hostname.as_bytes()))?;
     // Where perch's own user namespace forbids it there are no groups to drop but perch's own.
     let _ = rustix::thread::set_thread_groups(&[]);
-    step("unshare", sys::unshare(UnshareFlags::NEWUSER))?;
+    sys::unshare(UnshareFlags::NEWUSER).map_err(|errno| {
+        Failed::new(
+            "unshare",
+            format!("a user namespace is refused ({errno}): {}", super::level::NO_NAMESPACES),
+        )
+    })?;
     step("pipe", rustix::io::write(&has_left, b"x"))?;
     let mut word = [0; 1];
     if step("pipe", rustix::io::read(&mapped, &mut word))? != 1 {

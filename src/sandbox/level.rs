@@ -98,10 +98,12 @@ pub fn prepare(wanted: Isolation) -> Standing {
 
 const REFUSED: &str = "unshare: the machine refuses user namespaces";
 
+pub(super) const NO_NAMESPACES: &str = "set user.max_user_namespaces above 0 (sysctl)";
+
 fn unshare_user() -> Result<(), String> {
     sys::unshare(UnshareFlags::NEWUSER).map_err(|errno| {
         let cure = match errno {
-            rustix::io::Errno::NOSPC => "set user.max_user_namespaces above 0 (sysctl)",
+            rustix::io::Errno::NOSPC | rustix::io::Errno::USERS => NO_NAMESPACES,
             _ => {
                 "in a container, start it with --security-opt seccomp=unconfined, apparmor=unconfined and \
                  systempaths=unconfined; on a host set kernel.unprivileged_userns_clone=1 (sysctl) or give perch's \

@@ -3,6 +3,7 @@
 //! | file | idea |
 //! |---|---|
 //! | `level.rs` | how far this machine lets perch go, and entering perch's own user namespace where that is needed |
+//! | `probe.rs` | whether sandboxes can be made here: by making one |
 //! | `owner.rs` | the user that a branch's files belong to, and working on files as that user |
 //! | `spec.rs` | what one sandbox is to be |
 //! | `launch.rs` | from a fresh process to pid 1 of a session, step by step |
@@ -25,6 +26,7 @@ mod launch;
 mod level;
 mod mounts;
 mod owner;
+mod probe;
 mod spec;
 mod sys;
 
@@ -32,4 +34,5 @@ pub use cgroup::{Cgroup, Cgroups};
 pub use launch::{Failed, Launched, Pid1, become_agent, launch};
 pub use level::{Isolation, Level, Standing, prepare};
 pub use owner::{Owner, Owners};
+pub use probe::probe;
 pub use spec::{Limits, Places, Spec};

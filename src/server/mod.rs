@@ -7,7 +7,7 @@ use crate::base::{Clock, Tasks};
 use crate::branch::{BranchOptions, Branches};
 use crate::config::Config;
 use crate::http::{AppState, Site, router};
-use crate::sandbox::{Cgroups, Level, Owners, Standing};
+use crate::sandbox::{self, Cgroups, Level, Owners, Standing};
 use crate::session::{AgentOptions, Agents, Keys, end_link_token, first_owner_token, link_token, token_hash};
 use crate::store::{self, Store, StoreError};
 use anyhow::Context;
@@ -73,6 +73,9 @@ impl Server {
             None => format!("--data: can't open the database in {}", data.display()),
         })?;
         let keys = Keys::load(&data.join("keys.json"))?;
+        let (limits, probed) = (config.session_limits(), data.join("probe"));
+        let probing = tokio::task::spawn_blocking(move || sandbox::probe(standing, &probed, &limits));
+        let standing = probing.await.context("sandboxes could not be tried")?;
         let (clock, tasks) = (Clock::system(), Tasks::new());
         let keys = Arc::new(keys);
         keys.follow(&tasks);

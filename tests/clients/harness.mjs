@@ -42,6 +42,13 @@ export const freePort = () => new Promise((resolve) => {
 export const port = await freePort()
 export const url = `http://127.0.0.1:${port}`
 
+let within = []
+let program = binary
+/** From now on perch is started by this command, and from this file. */
+export function runIn(command, file = binary) {
+  within = command
+  program = file
+}
 /**
  * Starts perch; all it says is kept in `perch.said`. `extra`: of the environment, `undefined` takes a variable away.
  * `log`: gets what it says too, that of several runs.
@@ -49,7 +56,8 @@ export const url = `http://127.0.0.1:${port}`
 export async function start(extra = {}, args = [], log = null) {
   const env = { ...process.env, PERCH_OWNER_TOKEN: owner, PERCH_DATA: data, PERCH_LISTEN: `127.0.0.1:${port}`, ...extra }
   for (const name of Object.keys(env)) if (env[name] === undefined) delete env[name]
-  perch = spawn(binary, ['serve', '--allow-local-git', temp, ...args], { env, stdio: ['ignore', 'pipe', 'pipe'] })
+  const line = [...within, program, 'serve', '--allow-local-git', temp, ...args]
+  perch = spawn(line[0], line.slice(1), { env, stdio: ['ignore', 'pipe', 'pipe'] })
   const child = perch
   child.said = ''
   for (const [from, to] of [[child.stdout, process.stdout], [child.stderr, process.stderr]]) {

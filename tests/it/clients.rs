@@ -130,7 +130,13 @@ scenarios!(
     crowded,
     tls,
     refusals,
-    five_minutes
+    five_minutes,
+    commands,
+    apart,
+    inside_ends,
+    greedy,
+    canary,
+    levels
 );
 
 /// Starts and stops a Postgres cluster of its own.

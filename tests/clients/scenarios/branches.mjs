@@ -153,7 +153,7 @@ export async function archives() {
     assert.deepEqual([made.state, made.error, made.name], ['ready', null, 'packed'])
     assert.equal(await (await api('GET', `/v1/branches/${made.id}/files/src/main.txt`)).text(), 'hello\n')
     assert.equal(fs.statSync(path.join(folder(made.id), 'workspace/run')).mode & 0o100, 0o100)
-    assert.deepEqual(fs.readdirSync(folder(made.id)).sort(), ['home', 'tmp', 'workspace'], 'the archive is gone')
+    assert.deepEqual(fs.readdirSync(folder(made.id)).sort(), ['home', 'scratch', 'tmp', 'workspace'], 'the archive is gone')
     const ann = yClient(await session(made, 'ann'), 'src/main.txt')
     await eventually('editable', () => ann.text.toString() === 'hello\n')
   }

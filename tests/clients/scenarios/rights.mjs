@@ -80,6 +80,9 @@ export async function every_route() {
     'post /v1/branches/{branch}/history/{path}': [`${base}/history/a.txt/restore`, { position }, own],
     'post /v1/branches/{branch}/deleted/{document}/restore': [`${base}/deleted/${ended}/restore`, {}, own],
     'delete /v1/branches/{branch}/files/{path}': [`${base}/files/b.txt`, undefined, own],
+    'post /v1/branches/{branch}/exec': [`${base}/exec`, { shell: 'echo x > by-a-command' }, own],
+    'put /v1/branches/{branch}/sessions/{session}/files/{path}': [`${base}/sessions/ann/files/root/made`, 'x', own],
+    'delete /v1/branches/{branch}/sessions/{session}/files/{path}': [`${base}/sessions/ann/files/root/made`, undefined, own],
     'post /v1/branches/{branch}/sessions': [`${base}/sessions`, { id: 'bob', permission: 'write' }],
     'patch /v1/branches/{branch}/sessions/{session}': [`${base}/sessions/eve`, { permission: 'write' }],
     'post /v1/branches/{branch}/sessions/{session}/revoke': [`${base}/sessions/bob/revoke`, undefined],
@@ -93,8 +96,11 @@ export async function every_route() {
     'patch /v1/branches/{branch}': [base, { name: 'evil' }],
     'delete /v1/branches/{branch}': [`/v1/branches/${spare.id}?confirm=${spare.id}`, undefined]
   }
-  // Open to a reader: a fresh token of its own right, a link's visitor, a draft of its own (it can have none).
-  const harmless = ['post /v1/branches/{branch}/sessions/{session}/token', 'post /v1/links/{secret}/session', 'delete /v1/branches/{branch}/drafts/{draft}']
+  // Open to a reader: a fresh token of its own right, a link's visitor, a draft of its own (it can have none), what is
+  // private to itself.
+  const harmless = [
+    ...['put', 'delete'].map((method) => `${method} /v1/branches/{branch}/sessions/{session}/private/{path}`),
+    'post /v1/branches/{branch}/sessions/{session}/token', 'post /v1/links/{secret}/session', 'delete /v1/branches/{branch}/drafts/{draft}']
   const { paths } = await json('/v1/openapi.json')
   const all = Object.entries(paths).flatMap(([route, item]) => Object.keys(item).filter((method) => method !== 'get').map((method) => `${method} ${route}`))
   assert.deepEqual(all.toSorted(), [...Object.keys(routes), ...harmless].toSorted())
