@@ -7,8 +7,8 @@ use crate::base::Tasks;
 use axum::http::uri::{Authority, PathAndQuery, Scheme, Uri};
 use axum::http::{HeaderValue, Method, Request, Response, StatusCode, Version, header};
 use bytes::Bytes;
-use http_body_util::{Either, Full};
-use hyper::body::Incoming;
+use http_body_util::{Either, Empty, Full};
+use hyper::body::{Body, Incoming};
 use hyper::server::conn::http1;
 use hyper::service::service_fn;
 use hyper_util::rt::{TokioIo, TokioTimer};
@@ -149,7 +149,12 @@ impl Proxy {
         head.version = Version::HTTP_11;
         without_hop_by_hop(&mut head.headers);
         head.headers.insert(header::HOST, host);
-        let request = Request::from_parts(head, TimeoutBody::new(IDLE, body));
+        // A body that is known to be empty stays so; wrapped, it would be sent as one of unknown length.
+        let body = match body.is_end_stream() {
+            true => Either::Left(Empty::<Bytes>::new()),
+            false => Either::Right(TimeoutBody::new(IDLE, body)),
+        };
+        let request = Request::from_parts(head, body);
         let answered = exchange(stream, request, &self.tasks, self.stop.clone());
         let answer = match tokio::time::timeout(IDLE, answered).await {
             Ok(Ok(answer)) => answer,
@@ -333,7 +338,8 @@ mod tests {
                 refused.extend(own.map(|own| SocketAddr::new(own.ip(), everywhere.port())));
                 refused.extend(own.map(|own| SocketAddr::new(own.ip(), perch.port())));
                 refused.extend(
-                    ["10.0.0.1:80", "169.254.169.254:80", "[::1]:80"].map(|text| text.parse::<SocketAddr>().unwrap()),
+                    ["10.0.0.1:80", "169.254.169.254:80", "[::1]:80"]
+                        .map(|text| text.parse::<SocketAddr>().unwrap()),
                 );
                 for target in refused {
                     let (status, _, said) = client.get(target);
@@ -370,7 +376,7 @@ mod tests {
                     assert_eq!(client.answer().0, 400, "{wrong}");
                 }
                 let mut client = Client::new();
-                client.send(&format!("GET http://{open}/ HTTP/1.1\r\nA: {}\r\n\r\n", "a".repeat(HEAD)));
+                client.send(&format!("GET http://{open}/ HTTP/1.1\r\nA: {}\r\n\r\n", "a".repeat(2 * HEAD)));
                 assert_eq!(client.answer().0, 431);
             })
             .await;
