@@ -6,4 +6,5 @@ mod corpus;
 mod deploy;
 mod differential;
 mod layers;
+mod previews;
 mod routes;
