@@ -69,11 +69,11 @@ assert.equal((await ask(`${ann.root}teapot`, { headers: { cookie: ann.cookie } }
 const { port } = new URL(url)
 const request = http.get({ host: '127.0.0.1', port, path: '/stream', headers: { host, cookie: ann.cookie } })
 const [stream] = await next(request, 'response')
-const [first] = await next(stream, 'data')
-assert.equal(first.toString(), 'data: first\n\n')
+const events = stream[Symbol.asyncIterator]()
+assert.equal((await events.next()).value.toString(), 'data: first\n\n')
 await ask(`${ann.root}go`, { headers: { cookie: ann.cookie } })
-assert.equal((await next(stream, 'data'))[0].toString(), 'data: second\n\n')
-await next(stream, 'end')
+assert.equal((await events.next()).value.toString(), 'data: second\n\n')
+assert.ok((await events.next()).done)
 
 // WebSockets.
 const ws = socket(`${ann.root}hmr`, { cookie: `${ann.cookie}; x=y`, authorization: `Bearer ${ann.token}`, origin: ann.root.slice(0, -1) })

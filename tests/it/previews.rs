@@ -36,9 +36,9 @@ impl Running {
     fn new(command: &mut Command, word: &str) -> Self {
         let mut child = command.stdout(Stdio::piped()).spawn().expect("it can be started");
         let said = child.stdout.take().expect("its output is piped");
-        let running = Self(child);
+        let mut running = Self(child);
         let is_said = BufReader::new(said).lines().map_while(Result::ok).any(|line| line == word);
-        assert!(is_said, "it ended without saying {word}");
+        assert!(is_said, "it ended without saying {word}: {:?}", running.0.wait());
         running
     }
 
