@@ -22,9 +22,9 @@ const LISTEN: &str = "0A";
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize, utoipa::ToSchema)]
 #[serde(rename_all = "lowercase")]
 pub enum Address {
-    /// All addresses: 0.0.0.0 or ::.
+    /// All addresses: `0.0.0.0` or `::`.
     Any,
-    /// 127.0.0.1 or ::1.
+    /// `127.0.0.1` or `::1`.
     Loopback,
     /// One other address; not reached by previews.
     Other,
@@ -133,7 +133,7 @@ fn inode(link: &str) -> Option<u64> {
     link.strip_prefix("socket:[")?.strip_suffix(']')?.parse().ok()
 }
 
-/// A listening socket from a line of `net/tcp` or `net/tcp6` (proc_pid_net(5)); `None` for any other line.
+/// A listening socket from a line of `net/tcp` or `net/tcp6` (`man 5 proc_pid_net`); `None` for any other line.
 fn socket(line: &str) -> Option<Socket> {
     let mut words = line.split_ascii_whitespace();
     // sl, local_address, rem_address, st, queues, tr:when, retrnsmt, uid, timeout, inode.
@@ -171,7 +171,7 @@ mod tests {
     const HEAD: &str =
         "  sl  local_address rem_address   st tx_queue rx_queue tr tm->when retrnsmt   uid  timeout inode\n";
 
-    /// A line as the kernel writes it (net/ipv4/tcp_ipv4.c, `get_tcp4_sock`).
+    /// A line as the kernel writes it (`get_tcp4_sock` in `net/ipv4/tcp_ipv4.c`).
     fn line(address: IpAddr, port: u16, state: &str, inode: u64) -> String {
         let bytes = match address {
             IpAddr::V4(v4) => v4.octets().to_vec(),

@@ -150,9 +150,10 @@ impl Proxy {
         without_hop_by_hop(&mut head.headers);
         head.headers.insert(header::HOST, host);
         // A body that is known to be empty stays so; wrapped, it would be sent as one of unknown length.
-        let body = match body.is_end_stream() {
-            true => Either::Left(Empty::<Bytes>::new()),
-            false => Either::Right(TimeoutBody::new(IDLE, body)),
+        let body = if body.is_end_stream() {
+            Either::Left(Empty::<Bytes>::new())
+        } else {
+            Either::Right(TimeoutBody::new(IDLE, body))
         };
         let request = Request::from_parts(head, body);
         let answered = exchange(stream, request, &self.tasks, self.stop.clone());

@@ -68,7 +68,7 @@ fn cure(error: &io::Error) -> &'static str {
 /// Why no connection into a branch was made.
 #[derive(Debug, thiserror::Error)]
 pub enum ConnectError {
-    /// Nothing listens there on 127.0.0.1 or ::1.
+    /// Nothing listens there on `127.0.0.1` or `::1`.
     #[error("nothing listens on port {0}")]
     Refused(NonZeroU16),
     /// What listens there does not accept.
@@ -136,7 +136,7 @@ impl Network {
         self.namespace.is_none()
     }
 
-    /// Connects to what listens on the branch's loopback: on 127.0.0.1, else on ::1. The proxy counts as nothing.
+    /// Connects to what listens on the branch's loopback: on `127.0.0.1`, else on `::1`. The proxy counts as nothing.
     ///
     /// # Errors
     /// [`ConnectError::Refused`], [`ConnectError::Silent`] after 5 s, [`ConnectError::Network`].
@@ -212,7 +212,7 @@ fn new_namespace() -> Result<File, NetworkError> {
     Ok(namespace)
 }
 
-/// Brings `lo` of this thread's namespace up, which gives it 127.0.0.1 and ::1.
+/// Brings `lo` of this thread's namespace up, which gives it `127.0.0.1` and `::1`.
 #[expect(unsafe_code, reason = "the ioctl that sets an interface's flags has no safe form")]
 fn raise_loopback() -> io::Result<()> {
     let any_socket = std::net::UdpSocket::bind((Ipv4Addr::UNSPECIFIED, 0))?;

@@ -161,9 +161,9 @@ fn answer(
 ) -> impl Future<Output = Result<axum::response::Response, std::convert::Infallible>> {
     request.extensions_mut().insert(peer);
     // A body that is known to be empty stays so: wrapped, it would be passed on to previews as one of unknown length.
-    app.call(request.map(|body| match body.is_end_stream() {
-        true => Body::empty(),
-        false => Body::new(TimeoutBody::new(BODY_SILENT_FOR, body)),
+    app.call(request.map(|body| {
+        let is_empty = body.is_end_stream();
+        if is_empty { Body::empty() } else { Body::new(TimeoutBody::new(BODY_SILENT_FOR, body)) }
     }))
 }
 
