@@ -101,16 +101,14 @@ pub fn check(domain: &str, public_url: Option<&url::Url>) -> Result<(), Unsuitab
     }
     let Some(host) = public_url.and_then(url::Url::host_str) else { return Ok(()) };
     let preview = format!("preview.{domain}");
-    if host == domain || site(host) == site(&preview) {
-        // `localhost` is to browsers what `com` is: its names are sites of their own.
-        if domain != LOCALHOST || host.ends_with(&format!(".{preview}")) {
-            return Err(Unsuitable::SameSite { domain: domain.to_owned(), host: host.to_owned() });
-        }
+    if site(host) == site(&preview) {
+        return Err(Unsuitable::SameSite { domain: domain.to_owned(), host: host.to_owned() });
     }
     Ok(())
 }
 
-/// What browsers take for the site of a host: its registrable domain by the Public Suffix List, or itself.
+/// What browsers take for the site of a host: its registrable domain by the Public Suffix List, or itself. `localhost` is
+/// to them what `com` is: each name beneath it is a site of its own.
 fn site(host: &str) -> &str {
     if host.parse::<IpAddr>().is_ok() {
         return host;
