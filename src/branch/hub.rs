@@ -21,13 +21,34 @@ use parking_lot::Mutex;
 use std::collections::HashMap;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Weak};
-use tokio::sync::{Mutex as AsyncMutex, OnceCell, OwnedMutexGuard, OwnedRwLockReadGuard, RwLock};
+use tokio::sync::{
+    Mutex as AsyncMutex, OnceCell, OwnedMutexGuard, OwnedRwLockReadGuard, OwnedSemaphorePermit, RwLock,
+    Semaphore,
+};
 use tokio::time::Instant;
 use tokio_util::sync::{CancellationToken, DropGuard};
 use tracing::{info, warn};
 
 /// The largest file that the file API reads or writes; it is held in memory whole.
 const MAX_FILE_BYTES: u64 = 64 * 1024 * 1024;
+
+/// Requests and sockets of previews of one branch at once.
+const VISITS: usize = 512;
+
+/// A request or socket under way to what a branch serves: it keeps the branch open, and its place among 512.
+#[derive(Debug)]
+pub struct Visit {
+    hub: Arc<Hub>,
+    _place: OwnedSemaphorePermit,
+}
+
+impl Visit {
+    /// The branch.
+    #[must_use]
+    pub fn hub(&self) -> &Arc<Hub> {
+        &self.hub
+    }
+}
 
 pub(super) type Slot = Arc<AsyncMutex<Option<Document>>>;
 
@@ -51,6 +72,7 @@ pub struct Hub {
     egress: Arc<egress::Options>,
     network: OnceCell<Network>,
     ports: Ports,
+    visits: Arc<Semaphore>,
     /// Cancelled when the hub goes.
     going: CancellationToken,
     _watch: Watch,
@@ -102,6 +124,7 @@ impl Hub {
             egress,
             network: OnceCell::new(),
             ports,
+            visits: Arc::new(Semaphore::new(VISITS)),
             going: closed.child_token(),
             _watch: watch,
             _closed: closed.clone().drop_guard(),
@@ -175,6 +198,13 @@ impl Hub {
     #[must_use]
     pub fn present_network(&self) -> Option<&Network> {
         self.network.get()
+    }
+
+    /// Begins a visit; `None` when 512 are under way.
+    #[must_use]
+    pub fn visit(self: Arc<Self>) -> Option<Visit> {
+        let place = Arc::clone(&self.visits).try_acquire_owned().ok()?;
+        Some(Visit { hub: self, _place: place })
     }
 
     /// The ports that the branch's processes listen on.

@@ -25,7 +25,7 @@ pub use edits::{EditError, TextEdit};
 pub use events::{EVENTS_KEPT, Event, EventId, EventJson, Events, Listener, MAX_LISTENERS, Told};
 pub use files::{Edited, FilesError};
 pub use history::{DraftText, History, HistoryError, Hunk, LineAuthor, Lines};
-pub use hub::Hub;
+pub use hub::{Hub, Visit};
 pub use log_writer::{LogError, LogWriter};
 pub use making::{ArchiveFormat, Credentials, Git, Phase, Progress};
 pub use members::{Connected, Member, Members, Seat, Standing, WriteGrant};

@@ -828,6 +828,10 @@ mod tests {
         let id = branches.create(new).await.unwrap().id;
         let hub = branches.hub(&id).await.unwrap();
         assert_eq!(branches.close_idle(Duration::ZERO), 0, "held");
+        let visits: Vec<_> = std::iter::from_fn(|| Arc::clone(&hub).visit()).collect();
+        assert_eq!(visits.len(), 512);
+        drop(visits);
+        assert!(Arc::clone(&hub).visit().is_some(), "places come free");
         std::fs::write(hub.workspace().folder().join("a.txt"), "text").unwrap();
         let document = hub.document(&"a.txt".parse().unwrap(), false).await.unwrap();
         drop(hub);

@@ -104,7 +104,7 @@ impl Proxy {
         let outcome = if request.method() == Method::CONNECT {
             self.connect(request, slot).await
         } else {
-            self.forward(request).await
+            self.forward(request, slot).await
         };
         outcome.unwrap_or_else(|answer| answer)
     }
@@ -132,7 +132,11 @@ impl Proxy {
     }
 
     /// Passes one request on, over a connection of its own: the next one of the same client is judged anew.
-    async fn forward(&self, request: Request<Incoming>) -> Result<Answer, Answer> {
+    async fn forward(
+        &self,
+        request: Request<Incoming>,
+        slot: Arc<OwnedSemaphorePermit>,
+    ) -> Result<Answer, Answer> {
         let (mut head, body) = request.into_parts();
         let authority = head.uri.authority().filter(|_| head.uri.scheme() == Some(&Scheme::HTTP));
         let wanted = authority.and_then(|authority| target(authority, Some(NonZeroU16::new(80)?)));
@@ -156,7 +160,7 @@ impl Proxy {
             Either::Right(TimeoutBody::new(IDLE, body))
         };
         let request = Request::from_parts(head, body);
-        let answered = exchange(stream, request, &self.tasks, self.stop.clone());
+        let answered = exchange(stream, request, &self.tasks, self.stop.clone(), slot);
         let answer = match tokio::time::timeout(IDLE, answered).await {
             Ok(Ok(answer)) => answer,
             Ok(Err(_)) => {
@@ -174,7 +178,7 @@ impl Proxy {
         let addresses = self.rules.addresses(wanted).await.map_err(|refusal| {
             let status = match refusal {
                 Refusal::Forbidden(_) | Refusal::Never(_) => StatusCode::FORBIDDEN,
-                Refusal::Unresolved(_) => StatusCode::BAD_GATEWAY,
+                Refusal::Unresolved(_) | Refusal::Blind(_) => StatusCode::BAD_GATEWAY,
             };
             say(status, &refusal.to_string())
         })?;

@@ -39,7 +39,7 @@ pub fn without_hop_by_hop(headers: &mut HeaderMap) {
 }
 
 /// Sends a request over a connection made for it, and gives the answer's head; its body follows while it is read. The
-/// connection ends with the exchange, or at `stop`.
+/// connection ends with the exchange, or at `stop`; it keeps `held` until then.
 ///
 /// # Errors
 /// When what is at the other end speaks no HTTP/1, or closes before it has answered.
@@ -48,6 +48,7 @@ pub async fn exchange<B>(
     request: Request<B>,
     tasks: &Tasks,
     stop: CancellationToken,
+    held: impl Send + 'static,
 ) -> Result<Response<Incoming>, hyper::Error>
 where
     B: Body + Send + 'static,
@@ -58,6 +59,7 @@ where
     tasks.spawn(async move {
         // How it ends, the reader of the answer hears.
         let _ = stop.run_until_cancelled(connection.with_upgrades()).await;
+        drop(held);
     });
     sender.send_request(request).await
 }

@@ -21,6 +21,9 @@ pub(super) enum Refusal {
     /// It is perch itself or its database.
     #[error("sessions may never reach {0}: perch's own listener or its database is there")]
     Never(Target),
+    /// Which addresses are this machine's own is not known.
+    #[error("perch can't see which addresses are its own ({0}); it needs netlink sockets (AF_NETLINK)")]
+    Blind(io::Error),
     /// The name is not known.
     #[error("{0} can't be resolved")]
     Unresolved(Target),
@@ -46,7 +49,7 @@ impl Rules {
     /// [`Refusal`].
     pub(super) async fn addresses(&self, target: &Target) -> Result<Vec<SocketAddr>, Refusal> {
         let addresses = resolve(target).await.map_err(|_| Refusal::Unresolved(target.clone()))?;
-        let own = Own::now().map_err(|_| Refusal::Forbidden(target.clone()))?;
+        let own = Own::now().map_err(Refusal::Blind)?;
         let total = addresses.len();
         let mut reachable = Vec::new();
         for address in addresses {
@@ -140,6 +143,7 @@ mod tests {
             Err(Refusal::Forbidden(_)) => "forbidden",
             Err(Refusal::Never(_)) => "never",
             Err(Refusal::Unresolved(_)) => "unresolved",
+            Err(Refusal::Blind(error)) => panic!("{error}"),
         }
     }
 

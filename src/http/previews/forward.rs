@@ -2,7 +2,7 @@
 
 use super::pass::{Admitted, without_credentials};
 use super::{Place, page};
-use crate::branch::Hub;
+use crate::branch::Visit;
 use crate::egress::{exchange, without_hop_by_hop};
 use crate::http::AppState;
 use crate::http::client::ClientAddress;
@@ -35,18 +35,15 @@ pub(super) async fn forward(
     if matches!(*request.method(), Method::CONNECT | Method::TRACE) {
         return page(StatusCode::METHOD_NOT_ALLOWED, "This method is not passed on", "");
     }
-    let (hub, stream) = match reach(state, place).await {
+    let (visit, stream) = match reach(state, place).await {
         Ok(reached) => reached,
         Err(answer) => return *answer,
     };
     let wanted = upgrade(request.headers()).filter(|_| request.version() == Version::HTTP_11);
     let client = hyper::upgrade::on(&mut request);
-    let sent = exchange(
-        stream,
-        onward(state, request, wanted.as_ref()),
-        &state.tasks,
-        state.tasks.stopping().clone(),
-    );
+    let stop = state.tasks.stopping().clone();
+    let onward = onward(state, request, wanted.as_ref());
+    let sent = exchange(stream, onward, &state.tasks, stop, Arc::clone(&visit));
     let mut answer = match tokio::time::timeout(ANSWER_WITHIN, sent).await {
         Ok(Ok(answer)) => answer,
         Ok(Err(_)) => {
@@ -62,7 +59,7 @@ pub(super) async fn forward(
             return page(StatusCode::BAD_GATEWAY, "An upgrade that nobody asked for", "");
         };
         let served = hyper::upgrade::on(&mut answer);
-        if let Err(refused) = join(state, hub, admitted, client, served).await {
+        if let Err(refused) = join(state, visit, admitted, client, served).await {
             return refused;
         }
         answer.headers_mut().insert(header::CONNECTION, HeaderValue::from_static("upgrade"));
@@ -74,7 +71,7 @@ pub(super) async fn forward(
 }
 
 /// A connection to the port, and the branch that is kept open meanwhile.
-async fn reach(state: &AppState, place: &Place) -> Result<(Arc<Hub>, TcpStream), Box<Response>> {
+async fn reach(state: &AppState, place: &Place) -> Result<(Arc<Visit>, TcpStream), Box<Response>> {
     let nothing = || {
         let text = format!(
             "Nothing listens on port {} of this branch. Start what should, then load this again.",
@@ -85,6 +82,9 @@ async fn reach(state: &AppState, place: &Place) -> Result<(Arc<Hub>, TcpStream),
     let away =
         || Box::new(page(StatusCode::SERVICE_UNAVAILABLE, "The branch can't be opened now", "Try again."));
     let hub = state.branches.hub(&place.branch).await.map_err(|_| away())?;
+    let visit = Arc::clone(&hub).visit().ok_or_else(|| {
+        Box::new(page(StatusCode::SERVICE_UNAVAILABLE, "Too many look at this branch at once", "Try again."))
+    })?;
     // A visitor starts nothing: what has no network has no process.
     let network = hub.present_network().ok_or_else(nothing)?;
     // The host has ports that are no branch's: perch's own, the database's.
@@ -92,7 +92,7 @@ async fn reach(state: &AppState, place: &Place) -> Result<(Arc<Hub>, TcpStream),
         return Err(nothing());
     }
     match network.connect(place.port).await {
-        Ok(stream) => Ok((Arc::clone(&hub), stream)),
+        Ok(stream) => Ok((Arc::new(visit), stream)),
         Err(ConnectError::Refused(_)) => Err(nothing()),
         Err(ConnectError::Silent(_)) => {
             let text = format!("What listens on port {} accepts no connection.", place.port);
@@ -144,14 +144,14 @@ fn onward(state: &AppState, request: Request, wanted: Option<&HeaderValue>) -> R
 /// was let in is ended or revoked.
 async fn join(
     state: &AppState,
-    hub: Arc<Hub>,
+    visit: Arc<Visit>,
     admitted: Admitted,
     client: OnUpgrade,
     served: OnUpgrade,
 ) -> Result<(), Response> {
     let mut present = match admitted {
         Admitted::Anybody => None,
-        Admitted::Session(row) => match Present::take(state, Arc::clone(&hub), &row).await {
+        Admitted::Session(row) => match Present::take(state, Arc::clone(visit.hub()), &row).await {
             Ok(present) => Some(present),
             Err(_) => return Err(page(StatusCode::UNAUTHORIZED, "The session has ended", "")),
         },
@@ -175,7 +175,7 @@ async fn join(
             () = ended => {}
             () = carry => {}
         }
-        drop(hub);
+        drop(visit);
     });
     Ok(())
 }
