@@ -1,5 +1,6 @@
 //! Perch's side of an agent.
 
+use super::ports::Port;
 use super::wire::{
     CHUNK, CREDIT, Exit, FileAnswer, FileOp, Reply, Request, Start, Stream, TermSize, codec, cost,
 };
@@ -13,7 +14,7 @@ use std::collections::HashMap;
 use std::os::fd::OwnedFd;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU32, Ordering};
-use tokio::sync::{Semaphore, mpsc, oneshot};
+use tokio::sync::{Semaphore, mpsc, oneshot, watch};
 use tokio_util::codec::{FramedRead, FramedWrite};
 use tokio_util::sync::CancellationToken;
 
@@ -75,6 +76,7 @@ pub struct Agent {
     ended: CancellationToken,
     process: Arc<Pid1>,
     pid: i32,
+    ports: watch::Receiver<Vec<Port>>,
 }
 
 impl std::fmt::Debug for Agent {
@@ -104,6 +106,7 @@ impl Agent {
         launched.socket.set_nonblocking(true).map_err(|error| lost(&error))?;
         let socket = tokio::net::UnixStream::from_std(launched.socket).map_err(|error| lost(&error))?;
         let (read, write) = socket.into_split();
+        let (seen, ports) = watch::channel(Vec::new());
         let (requests, mut waiting) = mpsc::channel::<Request>(QUEUE);
         let agent = Self {
             requests,
@@ -112,6 +115,7 @@ impl Agent {
             ended: CancellationToken::new(),
             process: Arc::new(launched.process),
             pid: launched.pid,
+            ports,
         };
         let ended = agent.ended.clone();
         tasks.spawn(async move {
@@ -134,7 +138,10 @@ impl Agent {
             let mut replies = FramedRead::new(read, codec());
             while let Some(Ok(frame)) = replies.next().await {
                 let Ok(reply) = postcard::from_bytes::<Reply>(&frame) else { break };
-                hearing.hear(reply);
+                match reply {
+                    Reply::Ports(ports) => drop(seen.send(ports)),
+                    reply => hearing.hear(reply),
+                }
             }
         });
         tasks.spawn(agent.clone().outlive(cgroup));
@@ -157,6 +164,12 @@ impl Agent {
         self.ended.cancel();
         self.listeners.by_id.lock().clear();
         drop(cgroup);
+    }
+
+    /// The ports that it sees; over when it ends.
+    #[must_use]
+    pub fn ports(&self) -> watch::Receiver<Vec<Port>> {
+        self.ports.clone()
     }
 
     /// Its number as perch counts.
@@ -241,6 +254,7 @@ impl Listeners {
     fn hear(&self, reply: Reply) {
         let mut by_id = self.by_id.lock();
         match reply {
+            Reply::Ports(_) => {}
             Reply::File(id, answer) => {
                 if let Some(Listener::File(waiting)) = by_id.remove(&id) {
                     let _ = waiting.send(answer);

@@ -7,6 +7,7 @@
 //! | `serve.rs` | inside: pid 1, which answers requests and reaps whom others left behind |
 //! | `process.rs` | inside: one command, with pipes or a terminal |
 //! | `files.rs` | inside: files as this session sees them |
+//! | `ports.rs` | inside: which ports are listened on, and by which process |
 //! | `tree.rs` | inside: which processes belong to what, how much memory they hold |
 //!
 //! Frames travel over one socket each way in order. No stream can stall another: an agent reads of a process only what
@@ -14,11 +15,13 @@
 
 mod client;
 mod files;
+mod ports;
 mod process;
 mod serve;
 mod tree;
 mod wire;
 
 pub use client::{Agent, AgentError, Event, Input, Process};
+pub use ports::{Address, MAX_PORTS, Port, listening};
 pub use serve::serve;
 pub use wire::{Exit, FileAnswer, FileEntry, FileError, FileKind, FileOp, Start, Stream, TermSize};

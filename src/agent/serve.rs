@@ -111,6 +111,7 @@ async fn talk(socket: UnixStream, spec: Spec) {
     if !spec.is_bare {
         tokio::task::spawn_local(reap(Rc::clone(&ground.awaited)));
     }
+    tokio::task::spawn_local(watch_ports(ground.replies.clone()));
     if spec.watches_memory {
         tokio::task::spawn_local(watch_memory(spec.limits.memory_bytes));
     }
@@ -160,6 +161,26 @@ async fn reap(awaited: Rc<RefCell<std::collections::HashSet<i32>>>) {
     let Ok(mut ended) = tokio::signal::unix::signal(kind) else { return };
     while ended.recv().await.is_some() {
         tree::reap_orphans(&awaited.borrow());
+    }
+}
+
+/// Tells perch which ports are listened on. Looks while anything but the agent runs.
+async fn watch_ports(replies: mpsc::Sender<Reply>) {
+    let mut told = Vec::new();
+    loop {
+        tokio::time::sleep(LOOK_EVERY).await;
+        // Others of the branch may listen too; each is told of by its own agent.
+        if told.is_empty() && tree::is_alone(Path::new("/proc")) {
+            continue;
+        }
+        let looked = tokio::task::spawn_blocking(|| super::ports::listening(Path::new("/proc"))).await;
+        let Ok(seen) = looked else { continue };
+        if seen != told {
+            told.clone_from(&seen);
+            if replies.send(Reply::Ports(seen)).await.is_err() {
+                return;
+            }
+        }
     }
 }
 

@@ -13,6 +13,11 @@ fn processes(proc: &Path) -> impl Iterator<Item = i32> {
     entries.filter_map(|entry| entry.file_name().to_str()?.parse().ok())
 }
 
+/// Whether pid 1 is the only process.
+pub(super) fn is_alone(proc: &Path) -> bool {
+    processes(proc).all(|pid| pid == 1)
+}
+
 /// The parent and the process group, out of `stat`; the name before them may hold anything.
 fn parent_and_group(stat: &str) -> Option<(i32, i32)> {
     let mut after_name = stat.rsplit_once(')')?.1.split_whitespace().skip(1);

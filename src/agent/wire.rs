@@ -1,5 +1,6 @@
 //! What perch and an agent say to each other: postcard in frames that are led by their length, four bytes, big-endian.
 
+use super::ports::Port;
 use serde::{Deserialize, Serialize};
 use serde_bytes::ByteBuf;
 use std::fmt;
@@ -171,6 +172,8 @@ pub(super) enum Reply {
     Took(u32, u32),
     Exited(u32, Exit),
     File(u32, FileAnswer),
+    /// All ports that are listened on, whenever they change.
+    Ports(Vec<Port>),
 }
 
 pub(super) fn codec() -> LengthDelimitedCodec {

@@ -238,6 +238,9 @@ impl From<AgentsError> for ApiError {
             }
             AgentsError::TooMany => Self::new(StatusCode::SERVICE_UNAVAILABLE, "too_many_agents", detail),
             AgentsError::OwnerOnly => Self::new(StatusCode::FORBIDDEN, "isolation_none", detail),
+            AgentsError::Network(_) => {
+                Self::new(StatusCode::SERVICE_UNAVAILABLE, "isolation_unavailable", detail)
+            }
             AgentsError::Agent(source) => source.into(),
         }
     }

@@ -3,14 +3,14 @@
 use super::ApiError;
 use crate::base::{Clock, Tasks};
 use crate::branch::Branches;
-use crate::session::{Agents, Keys};
+use crate::session::{Agents, Keys, Tickets};
 use crate::store::Store;
 use axum::http::{HeaderMap, header};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 
 /// How clients reach perch.
-#[derive(Clone, Debug, Default)]
+#[derive(Clone, Debug)]
 pub struct Site {
     /// The URL in front of perch, if it is not what clients ask for.
     pub public_url: Option<url::Url>,
@@ -20,6 +20,8 @@ pub struct Site {
     pub trusted_proxies: Vec<ipnet::IpNet>,
     /// Whether `/metrics` needs no token.
     pub metrics_open: bool,
+    /// The domain beneath which previews are.
+    pub preview_domain: String,
 }
 
 impl Site {
@@ -50,6 +52,7 @@ pub struct AppState {
     /// Hash of the owner token of the environment.
     pub(super) owner: Option<Arc<[u8]>>,
     pub(super) tasks: Tasks,
+    pub(super) tickets: Arc<Tickets>,
     connections: Arc<AtomicU64>,
 }
 
@@ -67,7 +70,18 @@ impl AppState {
         tasks: Tasks,
     ) -> Self {
         let (site, owner) = (Arc::new(site), owner.map(Into::into));
-        Self { store, branches, agents, keys, clock, site, owner, tasks, connections: Arc::default() }
+        Self {
+            store,
+            branches,
+            agents,
+            keys,
+            clock,
+            site,
+            owner,
+            tasks,
+            tickets: Arc::default(),
+            connections: Arc::default(),
+        }
     }
 
     /// A number that no other connection of this process has.

@@ -34,7 +34,8 @@ pub struct Failed {
 }
 
 impl Failed {
-    pub(super) fn new(step: &str, reason: impl std::fmt::Display) -> Self {
+    /// That `step` said `reason`.
+    pub fn new(step: &str, reason: impl std::fmt::Display) -> Self {
         Self { step: step.to_owned(), reason: reason.to_string() }
     }
 }

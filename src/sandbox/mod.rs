@@ -9,6 +9,7 @@
 //! | `launch.rs` | from a fresh process to pid 1 of a session, step by step |
 //! | `mounts.rs` | the file system that a session sees |
 //! | `confine.rs` | limits, capabilities, system calls: what pid 1 gives up before it serves |
+//! | `network.rs` | one network namespace per branch, held by file descriptors |
 //! | `cgroup.rs` | bounds on a session's and a branch's sum of memory, processes and CPU |
 //! | `sys.rs` | system calls that no library has |
 //!
@@ -25,6 +26,7 @@ mod confine;
 mod launch;
 mod level;
 mod mounts;
+mod network;
 mod owner;
 mod probe;
 mod spec;
@@ -33,6 +35,7 @@ mod sys;
 pub use cgroup::{Cgroup, Cgroups};
 pub use launch::{Failed, Launched, Pid1, become_agent, launch};
 pub use level::{Isolation, Level, Standing, prepare};
+pub use network::{ConnectError, Network, NetworkError, PROXY, Reach};
 pub use owner::{Owner, Owners};
 pub use probe::probe;
 pub use spec::{Limits, Places, Spec};

@@ -4,16 +4,17 @@
 //! become ones that can't), the branch goes, or perch stops. It is not ended with the session's tokens or sockets:
 //! `~/.private` survives a reconnect.
 
-use crate::agent::{Agent, AgentError};
+use crate::agent::{Agent, AgentError, Port};
 use crate::base::{BranchId, Permission, SessionId, Tasks};
 use crate::branch::{Hub, Member};
-use crate::sandbox::{Cgroups, Level, Limits, Spec, Standing};
+use crate::egress;
+use crate::sandbox::{Cgroups, Failed, Level, Limits, Network, NetworkError, Spec, Standing};
 use crate::store::SessionRow;
 use parking_lot::Mutex;
 use std::collections::HashMap;
 use std::path::PathBuf;
 use std::sync::Arc;
-use tokio::sync::OnceCell;
+use tokio::sync::{OnceCell, watch};
 
 /// Agents of one perch at once.
 pub const MAX_AGENTS: usize = 1_000;
@@ -47,6 +48,9 @@ pub enum AgentsError {
         "perch runs with --isolation=none: only the owner's token may run something, in one session at a time"
     )]
     OwnerOnly,
+    /// The branch's network.
+    #[error(transparent)]
+    Network(#[from] NetworkError),
     /// The agent.
     #[error(transparent)]
     Agent(#[from] AgentError),
@@ -146,17 +150,23 @@ impl Agents {
         // Listened to before it starts: a change meanwhile ends it.
         let member = hub.members().enter(row);
         let watch = member.watch();
+        let is_bare = options.standing.level == Level::None;
+        let network = if is_bare { None } else { Some(hub.network().await?) };
+        let namespace =
+            network.and_then(Network::namespace).map(|held| held.try_clone_to_owned()).transpose();
+        let namespace = namespace.map_err(|error| Failed::new("network", error)).map_err(AgentError::from)?;
+        let environment = network.map(egress::environment).unwrap_or_default();
         let spec = Spec {
             places: hub.places(),
             hostname: hostname(&row.branch_id),
             uid: hub.workspace().owner().uid(),
             is_read_only: row.permission == Permission::Read,
-            has_network: false,
-            is_bare: options.standing.level == Level::None,
+            has_network: namespace.is_some(),
+            is_bare,
             limits: options.limits,
             watches_memory: options.cgroups.why_not().is_some(),
             image: options.image.clone(),
-            environment: Vec::new(),
+            environment: environment.into_iter().map(|(name, value)| (name.to_owned(), value)).collect(),
             git_config: git_config(row),
         };
         let (groups, limits, of_branch) = (options.cgroups.clone(), options.limits, options.branch_limits);
@@ -172,10 +182,12 @@ impl Agents {
                 None
             }
         };
-        let agent = Agent::start(spec, None, cgroup, &inner.tasks).await?;
+        let agent = Agent::start(spec, namespace, cgroup, &inner.tasks).await?;
         let (this, cell, hub) = (self.clone(), Arc::clone(cell), Arc::clone(hub));
         let guarded = agent.clone();
         let permission = row.permission;
+        let (ports, session, telling) = (agent.ports(), row.id.clone(), Arc::clone(&hub));
+        inner.tasks.spawn(tell_ports(ports, session, telling));
         inner.tasks.spawn(async move {
             this.guard(&guarded, permission, &member, watch).await;
             this.forget(&key, &cell);
@@ -190,7 +202,7 @@ impl Agents {
         agent: &Agent,
         permission: Permission,
         member: &Member,
-        mut watch: tokio::sync::watch::Receiver<crate::branch::Standing>,
+        mut watch: watch::Receiver<crate::branch::Standing>,
     ) {
         loop {
             let standing = member.standing();
@@ -214,6 +226,15 @@ impl Agents {
             cells.remove(key);
         }
     }
+}
+
+/// Tells the branch which ports the session's agent sees, until it ends.
+async fn tell_ports(mut ports: watch::Receiver<Vec<Port>>, session: SessionId, hub: Arc<Hub>) {
+    while ports.changed().await.is_ok() {
+        let seen = ports.borrow_and_update().clone();
+        hub.ports().report(&session, seen);
+    }
+    hub.ports().report(&session, Vec::new());
 }
 
 /// The branch's id without its prefix's underscore, and short: it stands in each prompt.

@@ -11,6 +11,7 @@ use serde::de::DeserializeOwned;
 use serde::{Deserialize, Serialize};
 use std::fs;
 use std::io::{self, Write};
+use std::num::NonZeroU16;
 use std::os::unix::fs::OpenOptionsExt;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
@@ -30,6 +31,31 @@ pub struct Claims {
     /// Seconds since 1970.
     pub exp: i64,
 }
+
+/// What lets a browser look at one preview: the session that asked for it, as it was then.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Pass {
+    /// The branch.
+    pub branch: BranchId,
+    /// The port.
+    pub port: NonZeroU16,
+    /// The session on the branch.
+    pub session: SessionId,
+    /// The session's epoch when it was made.
+    pub epoch: i64,
+}
+
+/// A pass as it is signed. Session tokens have no audience, so neither is taken for the other.
+#[derive(Serialize, Deserialize)]
+struct PassClaims {
+    aud: String,
+    #[serde(flatten)]
+    pass: Pass,
+    exp: i64,
+}
+
+/// The audience of passes.
+const PREVIEW: &str = "preview";
 
 /// Why a token or the key file is not taken.
 #[derive(Debug, thiserror::Error)]
@@ -126,7 +152,7 @@ impl Keys {
         Arc::clone(&self.ring.read())
     }
 
-    /// Signs a token.
+    /// Signs a session token.
     ///
     /// # Errors
     /// [`KeyError::Damaged`] if the library can't use the key.
@@ -134,13 +160,29 @@ impl Keys {
         self.seal(claims)
     }
 
-    /// What a token says, if one of our keys signed it and it has not expired.
+    /// What a session token says, if one of our keys signed it and it has not expired.
     ///
     /// # Errors
     /// [`KeyError::Token`].
     pub fn verify(&self, token: &str) -> Result<Claims, KeyError> {
         // No audience: what was signed for one is no session token.
         self.unseal(token, None)
+    }
+
+    /// Signs a pass to a preview, good until `exp`, in seconds since 1970.
+    ///
+    /// # Errors
+    /// [`KeyError::Damaged`] if the library can't use the key.
+    pub fn sign_pass(&self, pass: &Pass, exp: i64) -> Result<SecretString, KeyError> {
+        self.seal(&PassClaims { aud: PREVIEW.to_owned(), pass: pass.clone(), exp })
+    }
+
+    /// What a pass to a preview says, if one of our keys signed it and it has not expired.
+    ///
+    /// # Errors
+    /// [`KeyError::Token`].
+    pub fn verify_pass(&self, token: &str) -> Result<Pass, KeyError> {
+        self.unseal(token, Some(PREVIEW)).map(|claims: PassClaims| claims.pass)
     }
 
     pub(super) fn seal(&self, claims: &impl Serialize) -> Result<SecretString, KeyError> {
@@ -225,6 +267,27 @@ mod tests {
         let other = Keys::load(&folder.path().join("other.json")).unwrap();
         assert!(other.verify(token.expose_secret()).is_err());
     }
+
+    #[test]
+    fn a_pass_is_no_token_and_a_token_is_no_pass() {
+        let folder = tempfile::tempdir().unwrap();
+        let keys = Keys::load(&folder.path().join("keys.json")).unwrap();
+        let Claims { branch, session, epoch, exp, .. } = claims(i64::MAX / 2);
+        let pass = Pass { branch, port: NonZeroU16::new(3000).unwrap(), session, epoch };
+        let signed = keys.sign_pass(&pass, exp).unwrap();
+        assert_eq!(keys.verify_pass(signed.expose_secret()).unwrap(), pass);
+        assert!(keys.verify(signed.expose_secret()).is_err());
+        let token = keys.sign(&claims(exp)).unwrap();
+        assert!(keys.verify_pass(token.expose_secret()).is_err());
+        // Nor by what is in it: the audience alone tells them apart.
+        let both = serde_json::json!({"aud": "preview", "branch": pass.branch, "session": "ann", "permission": "write",
+            "epoch": 1, "port": 3000, "exp": exp});
+        let both = keys.encode(&both).unwrap();
+        assert!(keys.verify(both.expose_secret()).is_err() && keys.verify_pass(both.expose_secret()).is_ok());
+        let late = keys.sign_pass(&pass, 1_000).unwrap();
+        assert!(keys.verify_pass(late.expose_secret()).is_err());
+    }
+
     #[test]
     fn a_rotation_signs_anew_and_keeps_old_tokens_unless_told() {
         let folder = tempfile::tempdir().unwrap();

@@ -136,7 +136,9 @@ scenarios!(
     inside_ends,
     greedy,
     canary,
-    levels
+    levels,
+    previews,
+    preview_domain
 );
 
 /// Starts and stops a Postgres cluster of its own.

@@ -4,7 +4,7 @@ use std::fs;
 use std::path::{Path, PathBuf};
 
 /// Each module uses only modules after it.
-const ORDER: [&str; 12] = [
+const ORDER: [&str; 14] = [
     "admin",
     "server",
     "config",
@@ -12,6 +12,7 @@ const ORDER: [&str; 12] = [
     "session",
     "branch",
     "agent",
+    "egress",
     "store",
     "workspace",
     "sandbox",
