@@ -13,6 +13,7 @@ mod moves;
 mod outbox;
 mod plain;
 mod registry;
+mod terminals;
 mod versions;
 mod watch;
 mod wire;
@@ -30,5 +31,10 @@ pub use making::{ArchiveFormat, Credentials, Git, Phase, Progress};
 pub use members::{Connected, Member, Members, Seat, Standing, WriteGrant};
 pub use outbox::{Channel, Close, MAX_BYTES, MAX_FRAMES, Outbox, Pushed, Taken};
 pub use registry::{BranchChange, BranchError, BranchOptions, Branches, NewBranch, Source};
+pub use terminals::{
+    Attachment, Exit, Filter, INPUT_WAITING, MAX_CLOSED, MAX_OF_BRANCH, MAX_OF_SESSION, MAX_TYPISTS,
+    NewTerminal, Output, Pty, PtyInput, Reader, SCROLLBACK_BYTES, Shape, Size, Terminal, TerminalChange,
+    TerminalError, Terminals,
+};
 pub use versions::{Version, Versions};
 pub use wire::Wire;
