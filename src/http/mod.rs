@@ -20,6 +20,7 @@ mod present;
 mod sessions;
 mod socket;
 mod state;
+mod terminals;
 mod to_the_end;
 mod tokens;
 
@@ -50,6 +51,7 @@ pub fn router(state: AppState) -> Router {
         .merge(events::routes())
         .merge(moves::routes())
         .merge(socket::routes())
+        .merge(terminals::routes())
         .routes(routes!(healthz))
         .routes(routes!(readyz))
         .routes(routes!(metrics::metrics))

@@ -18,8 +18,8 @@ use std::sync::Arc;
 pub(super) struct On {
     pub(super) caller: Caller,
     pub(super) hub: Arc<Hub>,
-    branch: BranchId,
-    state: AppState,
+    pub(super) branch: BranchId,
+    pub(super) state: AppState,
 }
 
 impl On {

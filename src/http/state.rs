@@ -2,7 +2,7 @@
 
 use crate::base::{Clock, Tasks};
 use crate::branch::Branches;
-use crate::session::Keys;
+use crate::session::{Keys, Shells};
 use crate::store::Store;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
@@ -26,6 +26,7 @@ pub struct AppState {
     pub(super) store: Store,
     pub(super) branches: Branches,
     pub(super) keys: Arc<Keys>,
+    shells: Shells,
     pub(super) clock: Clock,
     pub(super) site: Arc<Site>,
     /// Hash of the owner token of the environment.
@@ -47,7 +48,13 @@ impl AppState {
         tasks: Tasks,
     ) -> Self {
         let (site, owner) = (Arc::new(site), owner.map(Into::into));
-        Self { store, branches, keys, clock, site, owner, tasks, connections: Arc::default() }
+        let shells = Shells::default();
+        Self { store, branches, keys, shells, clock, site, owner, tasks, connections: Arc::default() }
+    }
+
+    /// Where programs are started for sessions.
+    pub(super) fn shells(&self) -> &Shells {
+        &self.shells
     }
 
     /// A number that no other connection of this process has.

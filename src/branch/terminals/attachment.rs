@@ -7,7 +7,7 @@ use super::{BARRIER_WITHIN, Exit, PtyInput, Size, TerminalError};
 use crate::base::Permission;
 use crate::branch::document::ConnectionId;
 use crate::branch::hub::Hub;
-use crate::branch::members::Member;
+use crate::branch::members::{Member, Standing};
 use bytes::Bytes;
 use std::borrow::Cow;
 use std::sync::Arc;
@@ -50,6 +50,12 @@ impl Attachment {
     #[must_use]
     pub fn may_type(&self) -> bool {
         self.check().is_ok()
+    }
+
+    /// Hears when its member's right may have changed.
+    #[must_use]
+    pub fn watch(&self) -> watch::Receiver<Standing> {
+        self.member.watch()
     }
 
     fn check(&self) -> Result<(), TerminalError> {
