@@ -34,7 +34,7 @@ pub use registry::{BranchChange, BranchError, BranchOptions, Branches, NewBranch
 pub use terminals::{
     Attachment, Exit, Filter, INPUT_WAITING, MAX_CLOSED, MAX_OF_BRANCH, MAX_OF_SESSION, MAX_TYPISTS,
     NewTerminal, Output, Pty, PtyInput, Reader, SCROLLBACK_BYTES, Shape, Size, Terminal, TerminalChange,
-    TerminalError, Terminals,
+    TerminalError, Terminals, Viewer,
 };
 pub use versions::{Version, Versions};
 pub use wire::Wire;

@@ -7,3 +7,4 @@ mod deploy;
 mod differential;
 mod layers;
 mod routes;
+mod terminals;

@@ -16,28 +16,39 @@ use tokio::sync::watch;
 /// Ends a control sequence without effect (CAN).
 const CANCEL: u8 = 0x18;
 
-/// A member's connection to a terminal, as long as it lives.
+/// Who is at a connection.
+#[derive(Clone, Debug)]
+pub struct Viewer {
+    /// The session.
+    pub member: Arc<Member>,
+    /// The right of its token.
+    pub token: Permission,
+    /// Of its token: a token that was revoked writes nothing, though its socket has not closed yet.
+    pub epoch: i64,
+}
+
+impl Viewer {
+    /// Whether it may write at this moment.
+    pub(super) fn may_write(&self) -> bool {
+        self.member.standing().epoch == self.epoch && self.member.writer(self.token).is_some()
+    }
+}
+
+/// A connection to a terminal, as long as it lives.
 #[derive(Debug)]
 pub struct Attachment {
     hub: Arc<Hub>,
     terminal: Arc<Terminal>,
-    member: Arc<Member>,
-    token: Permission,
+    viewer: Viewer,
     connection: ConnectionId,
 }
 
 impl Attachment {
-    /// Attaches a connection; `token`: the right of its token.
+    /// Attaches a connection.
     #[must_use]
-    pub fn new(
-        hub: Arc<Hub>,
-        terminal: Arc<Terminal>,
-        member: Arc<Member>,
-        token: Permission,
-        connection: ConnectionId,
-    ) -> Self {
-        terminal.attach(connection, Arc::clone(&member), token);
-        Self { hub, terminal, member, token, connection }
+    pub fn new(hub: Arc<Hub>, terminal: Arc<Terminal>, viewer: Viewer, connection: ConnectionId) -> Self {
+        terminal.attach(connection, viewer.clone());
+        Self { hub, terminal, viewer, connection }
     }
 
     /// The terminal.
@@ -55,11 +66,11 @@ impl Attachment {
     /// Hears when its member's right may have changed.
     #[must_use]
     pub fn watch(&self) -> watch::Receiver<Standing> {
-        self.member.watch()
+        self.viewer.member.watch()
     }
 
     fn check(&self) -> Result<(), TerminalError> {
-        self.terminal.check_typist(&self.member, self.token)
+        self.terminal.check_typist(&self.viewer)
     }
 
     /// Types. Waits for the program to take what was typed before; a line first waits (2 s at most) until what editors

@@ -16,7 +16,7 @@ mod replies;
 mod ring;
 mod terminal;
 
-pub use attachment::{Attachment, Output, Reader};
+pub use attachment::{Attachment, Output, Reader, Viewer};
 pub use filter::Filter;
 pub use ring::SCROLLBACK_BYTES;
 pub use terminal::{MAX_TYPISTS, Shape, Terminal, TerminalChange};

@@ -1,11 +1,12 @@
 //! One terminal: its output, who may type in it, and how it ended. Outlives every connection to it.
 
+use super::attachment::Viewer;
 use super::ring::{Piece, Ring};
 use super::{Exit, PtyInput, Size, TerminalError};
-use crate::base::{Permission, SessionId, TerminalId};
+use crate::base::{SessionId, TerminalId};
 use crate::branch::document::ConnectionId;
 use crate::branch::events::{Event, Events};
-use crate::branch::members::{Member, WriteGrant};
+use crate::branch::members::WriteGrant;
 use bytes::Bytes;
 use parking_lot::Mutex;
 use std::collections::BTreeSet;
@@ -50,8 +51,7 @@ pub struct TerminalChange {
 #[derive(Debug)]
 struct Attached {
     connection: ConnectionId,
-    member: Arc<Member>,
-    token: Permission,
+    viewer: Viewer,
 }
 
 /// See the module's docs.
@@ -202,20 +202,21 @@ impl Terminal {
     ///
     /// # Errors
     /// Why not.
-    pub(super) fn check_typist(&self, member: &Member, token: Permission) -> Result<(), TerminalError> {
+    pub(super) fn check_typist(&self, viewer: &Viewer) -> Result<(), TerminalError> {
         let shape = self.shape.borrow();
         if shape.exit.is_some() {
             return Err(TerminalError::Closed);
         }
-        let is_let_in = *member.session() == self.opener || shape.typists.contains(member.session());
+        let session = viewer.member.session();
+        let is_let_in = *session == self.opener || shape.typists.contains(session);
         if !is_let_in {
             return Err(TerminalError::NotLetIn);
         }
-        member.writer(token).map(|_| ()).ok_or(TerminalError::ReadOnly)
+        if viewer.may_write() { Ok(()) } else { Err(TerminalError::ReadOnly) }
     }
 
-    pub(super) fn attach(&self, connection: ConnectionId, member: Arc<Member>, token: Permission) {
-        self.attached.lock().push(Attached { connection, member, token });
+    pub(super) fn attach(&self, connection: ConnectionId, viewer: Viewer) {
+        self.attached.lock().push(Attached { connection, viewer });
     }
 
     pub(super) fn detach(&self, connection: ConnectionId) {
@@ -226,10 +227,9 @@ impl Terminal {
     /// one the first that may type.
     pub(super) fn answers(&self, connection: ConnectionId) -> bool {
         let attached = self.attached.lock();
-        let mut typing =
-            attached.iter().filter(|one| self.check_typist(&one.member, one.token).is_ok()).peekable();
+        let mut typing = attached.iter().filter(|one| self.check_typist(&one.viewer).is_ok()).peekable();
         let first = typing.peek().map(|one| one.connection);
-        let opener = typing.find(|one| *one.member.session() == self.opener).map(|one| one.connection);
+        let opener = typing.find(|one| *one.viewer.member.session() == self.opener).map(|one| one.connection);
         opener.or(first) == Some(connection)
     }
 

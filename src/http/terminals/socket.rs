@@ -1,7 +1,7 @@
 //! A terminal's socket; docs/terminals.md says what goes over it. It frames; what may pass is the terminal's.
 
 use crate::base::SessionId;
-use crate::branch::{Attachment, Close, Output, Shape, Size, TerminalError};
+use crate::branch::{Attachment, Close, Output, Shape, Size, TerminalError, Viewer};
 use crate::http::branches::branch_id;
 use crate::http::error::terminal_code;
 use crate::http::present::Present;
@@ -109,7 +109,8 @@ async fn socket(
     let span = Span::current();
     Ok(sized(upgrade, MAX_FRAME).protocols([PROTOCOL]).on_upgrade(move |socket| async move {
         let member = Arc::clone(&present.member);
-        let attachment = Attachment::new(hub, terminal, member, permission, state.next_connection());
+        let viewer = Viewer { member, token: permission, epoch: row.epoch };
+        let attachment = Attachment::new(hub, terminal, viewer, state.next_connection());
         Box::pin(run(&state, socket, attachment, present, &params).instrument(span)).await;
     }))
 }
