@@ -26,7 +26,7 @@ pub(super) struct World {
     clock: Clock,
     pub(super) id: BranchId,
     pub(super) hub: Arc<Hub>,
-    pub(super) tasks: Tasks,
+    tasks: Tasks,
     pub(super) address: std::net::SocketAddr,
 }
 
@@ -63,6 +63,12 @@ impl World {
                 .unwrap();
         });
         Self { data, store, keys, clock, id, hub, tasks, address }
+    }
+
+    /// Whether nothing goes on after that.
+    pub(super) async fn shut_down(self) -> bool {
+        drop(self.hub);
+        self.tasks.shutdown(Duration::from_secs(10)).await
     }
 
     pub(super) fn folder(&self) -> std::path::PathBuf {
@@ -258,6 +264,7 @@ impl Client {
 
     /// Types a line, and waits until its output ends with a mark that the line does not hold.
     pub(super) async fn run(&mut self, line: &str) {
+        self.until("all that was", |client| !client.said("at").is_empty()).await;
         self.output.clear();
         self.type_in(format!("{line}; echo do''ne\r")).await;
         self.sees("done\r\n").await;
