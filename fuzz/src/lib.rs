@@ -154,7 +154,9 @@ pub fn file(data: &[u8]) {
 pub fn terminal(data: &[u8]) {
     let shown = |parts: &[&[u8]]| {
         let (mut filter, mut shown) = (Filter::default(), Vec::new());
-        parts.iter().for_each(|part| filter.feed(part, &mut shown));
+        for part in parts {
+            filter.feed(part, &mut shown);
+        }
         shown
     };
     let whole = shown(&[data]);
@@ -164,8 +166,17 @@ pub fn terminal(data: &[u8]) {
     // A character may be left open at the end.
     let closed = [&whole, &b" "[..]].concat();
     assert_eq!(shown(&[&closed]), closed);
-    let orders: [&[u8]; 9] =
-        [b"\x1b]52", b"\x1b]9;", b"\x1b]777", b"\x1bP", b"\x1b_", b"\x1bZ", b"\x1b[c", b"\x1b[6n", b"\x1b[21t"];
+    let orders: [&[u8]; 9] = [
+        b"\x1b]52",
+        b"\x1b]9;",
+        b"\x1b]777",
+        b"\x1bP",
+        b"\x1b_",
+        b"\x1bZ",
+        b"\x1b[c",
+        b"\x1b[6n",
+        b"\x1b[21t",
+    ];
     for order in orders {
         assert!(!whole.windows(order.len()).any(|part| part == order), "{order:?}");
     }

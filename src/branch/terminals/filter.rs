@@ -73,7 +73,7 @@ impl Filter {
     fn step(&mut self, byte: u8, shown: &mut Vec<u8>) {
         match (self.state, byte) {
             (State::Osc, ESC) => self.state = State::OscEnd,
-            (State::OscEnd, b'\\') => self.end_osc(shown),
+            (State::OscEnd, b'\\') | (State::Osc, BEL) => self.end_osc(shown),
             (State::OscEnd, _) => {
                 self.begin(State::Escape, ESC);
                 self.step(byte, shown);
@@ -85,7 +85,7 @@ impl Filter {
                 0xC2..=0xF4 => self.begin(State::Char, byte),
                 _ => shown.push(byte),
             },
-            (_, CAN | SUB) => self.drop_held(),
+            (_, CAN | SUB) | (State::Ignored { is_osc: true }, BEL) => self.drop_held(),
             (State::Escape, b'[') if self.held.len() == 1 => self.go_on(State::Csi, byte),
             (State::Escape, b']') if self.held.len() == 1 => self.go_on(State::Osc, byte),
             // `k`: the title of `screen`, a string too.
@@ -98,7 +98,7 @@ impl Filter {
                     shown.push(byte);
                 }
             }
-            (State::Escape | State::Csi, 0x7F) => {}
+            (State::Escape | State::Csi, 0x7F) | (State::Ignored { .. }, _) => {}
             (State::Escape, 0x20..=0x2F) => self.go_on(State::Escape, byte),
             (State::Csi, 0x20..=0x3F) => self.go_on(State::Csi, byte),
             (State::Escape, 0x30..=0x7E) => self.end(may_escape(&self.held[1..], byte), byte, shown),
@@ -107,7 +107,6 @@ impl Filter {
                 self.drop_held();
                 self.step(byte, shown);
             }
-            (State::Osc, BEL) => self.end_osc(shown),
             (State::Osc, 0x00..=0x1F) => self.ignore(true),
             (State::Osc, _) => {
                 self.go_on(State::Osc, byte);
@@ -115,8 +114,6 @@ impl Filter {
                     self.ignore(true);
                 }
             }
-            (State::Ignored { is_osc: true }, BEL) => self.drop_held(),
-            (State::Ignored { .. }, _) => {}
         }
     }
 
@@ -253,8 +250,8 @@ fn may_osc(content: &[u8]) -> Osc {
     let (number, rest) = text.split_once(';').unwrap_or((text, ""));
     let passes = match number {
         // Titles; colours taken back; marks of prompts.
-        "0" | "1" | "2" | "104" | "105" | "133" => true,
-        "110" | "111" | "112" | "113" | "114" | "115" | "116" | "117" | "118" | "119" => true,
+        "0" | "1" | "2" | "104" | "105" | "133" | "110" | "111" | "112" | "113" | "114" | "115" | "116"
+        | "117" | "118" | "119" => true,
         // Colours; not the question for one.
         "4" | "5" | "10" | "11" | "12" | "13" | "14" | "15" | "16" | "17" | "18" | "19" => {
             !rest.contains('?')

@@ -214,7 +214,9 @@ mod tests {
         #[test]
         fn other_bytes_are_kept_as_they_are(parts in prop::collection::vec(prop::collection::vec(any::<u8>(), 0..50), 0..50)) {
             let mut ring = Ring::default();
-            parts.iter().for_each(|part| ring.append(part));
+            for part in &parts {
+                ring.append(part);
+            }
             ring.finish();
             prop_assert_eq!(all(&ring, 0), parts.concat());
         }

@@ -115,8 +115,8 @@ async fn socket(
     }))
 }
 
-fn close(code: u16, reason: impl Into<String>) -> Option<Close> {
-    Some(Close { code, reason: reason.into() })
+fn close(code: u16, reason: impl Into<String>) -> Close {
+    Close { code, reason: reason.into() }
 }
 
 /// Runs both halves of a socket until one ends. `None`: the other end is gone.
@@ -141,8 +141,8 @@ async fn run(
     let why = tokio::select! {
         why = write(&attachment, &mut sink, refused, params) => why,
         why = read(&attachment, stream, &refuse, params.plain) => why,
-        () = ended => close(FORBIDDEN, "the session was ended"),
-        () = state.tasks.stopping().cancelled() => close(1013, "perch is stopping; come back"),
+        () = ended => Some(close(FORBIDDEN, "the session was ended")),
+        () = state.tasks.stopping().cancelled() => Some(close(1013, "perch is stopping; come back")),
     };
     if let Some(Close { code, reason }) = &why {
         let frame = CloseFrame { code: *code, reason: reason.as_str().into() };
@@ -198,7 +198,7 @@ async fn write(
                         let told = Told::Exit { code: exit.code(), signal: exit.signal() };
                         sink.send(told.message()).await.ok()?;
                     }
-                    return close(1000, "the program has ended");
+                    return Some(close(1000, "the program has ended"));
                 }
             },
         };
@@ -227,7 +227,7 @@ async fn read(
                     Ok(size) => attachment.resize(size).await,
                     Err(error) => Err(error),
                 },
-                Err(_) => return close(MALFORMED, "malformed message"),
+                Err(_) => return Some(close(MALFORMED, "malformed message")),
             },
             Message::Ping(_) | Message::Pong(_) => continue,
             Message::Close(_) => return None,
