@@ -42,7 +42,8 @@ pub const INPUT_WAITING: usize = 64;
 /// The longest a typed line waits for open documents to reach the disk.
 const BARRIER_WITHIN: Duration = Duration::from_secs(2);
 
-/// What runs a terminal's program: three channels to a PTY somewhere.
+/// What runs a terminal's program: three channels to a PTY somewhere. When this end drops the output's receiver before
+/// the exit was told, the terminal is given up: end what still runs in it.
 #[derive(Debug)]
 pub struct Pty {
     /// In order. Its end means [`PtyInput::Close`]. Give it room for [`INPUT_WAITING`].
@@ -260,7 +261,10 @@ impl Terminals {
     fn keep_closed(&self, terminal: &Terminal, exit: Exit) {
         {
             let mut all = self.inner.all.lock();
-            all.closed.push_back(terminal.id().clone());
+            // It may have been forgotten just now.
+            if all.by_id.contains_key(terminal.id()) {
+                all.closed.push_back(terminal.id().clone());
+            }
             if all.closed.len() > MAX_CLOSED
                 && let Some(oldest) = all.closed.pop_front()
             {

@@ -223,14 +223,13 @@ impl Terminal {
         self.attached.lock().retain(|attached| attached.connection != connection);
     }
 
-    /// Whether this connection's emulator answers the program's questions: that of the opener which came first, without
-    /// one the first that may type.
+    /// Whether this connection's emulator answers the program's questions: one of the opener, without one any that may
+    /// type; of several the last that came, since an older one may be gone without having said so.
     pub(super) fn answers(&self, connection: ConnectionId) -> bool {
         let attached = self.attached.lock();
-        let mut typing = attached.iter().filter(|one| self.check_typist(&one.viewer).is_ok()).peekable();
-        let first = typing.peek().map(|one| one.connection);
-        let opener = typing.find(|one| *one.viewer.member.session() == self.opener).map(|one| one.connection);
-        opener.or(first) == Some(connection)
+        let typing = || attached.iter().rev().filter(|one| self.check_typist(&one.viewer).is_ok());
+        let opener = typing().find(|one| *one.viewer.member.session() == self.opener);
+        opener.or_else(|| typing().next()).is_some_and(|one| one.connection == connection)
     }
 
     /// Closes it: what is typed from now on is refused, its program is told.

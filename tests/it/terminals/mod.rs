@@ -13,7 +13,7 @@ use serde_json::{Value, json};
 use std::time::Duration;
 use tokio::sync::{mpsc, oneshot};
 use tokio_tungstenite::tungstenite::Message;
-use world::{World, size};
+use world::{OWNER, World, size};
 use yrs::updates::decoder::Decode;
 use yrs::updates::encoder::Encode;
 use yrs::{GetString, ReadTxn, Text, Transact};
@@ -67,6 +67,8 @@ async fn t1_b1_viewers_reach_nothing() {
         viewer.resize(10, 10).await;
         let mut plain = world.attach(who, &terminal, "&plain=true").await;
         plain.socket.send(Message::Text("touch evil\r".into())).await.unwrap();
+        plain.socket.close(None).await.unwrap();
+        plain.until_closed().await;
         for (method, body) in
             [("PATCH", json!({"title": "evil"})), ("PATCH", json!({"rows": 5})), ("DELETE", Value::Null)]
         {
@@ -95,6 +97,20 @@ async fn t1_b1_viewers_reach_nothing() {
     let mut guest = world.attach(&bob, &terminal, "").await;
     guest.run("touch guest; stty size").await;
     assert!(world.folder().join("guest").exists() && guest.text().contains("31 100\r\n"));
+    // Who resized last decides.
+    guest.resize(20, 50).await;
+    typist.until("told", |it| it.said("state").last().is_some_and(|state| state["cols"] == 50)).await;
+    guest.run("stty size").await;
+    assert!(guest.text().contains("20 50\r\n"));
+    assert_eq!(
+        world.ask(&bob, "PATCH", &path, json!({"typists": []})).await.0,
+        403,
+        "let in, but not the opener"
+    );
+    guest.resize(0, 50).await;
+    guest
+        .until("refused", |it| it.said("refused").last().is_some_and(|it| it["code"] == "bad_request"))
+        .await;
     // Let in or not, a read session only reads.
     let mut reader = world.attach(&eve, &terminal, "").await;
     reader.type_in("touch evil\r").await;
@@ -293,6 +309,64 @@ async fn questions_are_answered_once_and_old_ones_never() {
     ann_too.type_in("\x1b[?1;2c\x1b[12;40RA1").await;
     ann_too.sees("A1").await;
     assert_eq!(ann_too.text(), "B2^[[?1;2c^[[12;40RA1");
+    // The opener comes back before its old socket is known to be gone.
+    let mut back = world.attach(&ann, &terminal, "").await;
+    back.sees("A1").await;
+    ann_too.type_in("\x1b[?1;2cA2").await;
+    back.sees("A2").await;
+    back.type_in("\x1b[?6cA3").await;
+    back.sees("A3").await;
+    assert!(back.text().ends_with("A1A2^[[?6cA3"), "{:?}", back.text());
+}
+
+#[tokio::test]
+async fn what_is_asked_of_a_terminal_is_looked_at() {
+    let world = World::new().await;
+    let (ann, _eve) = (world.session("ann", Write).await, world.session("eve", Read).await);
+    for bad in [
+        json!({"command": []}),
+        json!({"command": [""]}),
+        json!({"command": ["a\0"]}),
+        json!({"command": vec!["x"; 257]}),
+        json!({"command": ["x".repeat(40_000)]}),
+        json!({"cwd": "../up"}),
+        json!({"cwd": "/etc"}),
+        json!({"rows": 0}),
+        json!({"cols": 1_001}),
+        json!({"cols": 70_000}),
+        json!({"title": ""}),
+        json!({"title": "a\u{1b}b"}),
+        json!({"env": {"A=B": ""}}),
+        json!({"env": {"1A": ""}}),
+        json!({"env": {"A": "\0"}}),
+        json!({"other": 1}),
+    ] {
+        let (status, problem) = world.ask(&ann, "POST", "", bad.clone()).await;
+        assert_eq!(status, 400, "{bad} {problem}");
+    }
+    let good = json!({"command": ["make", "-j"], "cwd": "src", "rows": 50, "cols": 200, "title": "build",
+        "env": {"CI": "1"}, "session": "ann"});
+    assert_eq!(world.ask(&ann, "POST", "", good.clone()).await.0, 503);
+    // API tokens say for whom; nobody opens one for another.
+    assert_eq!(world.ask_with(OWNER, "POST", "", good).await.0, 503);
+    for (session, status) in
+        [(Value::Null, 400), (json!("nobody"), 404), (json!("eve"), 403), (json!("a/b"), 400)]
+    {
+        let asked = world.ask_with(OWNER, "POST", "", json!({"session": session})).await;
+        assert_eq!(asked.0, status, "{session}");
+    }
+    assert_eq!(world.ask(&ann, "POST", "", json!({"session": "eve"})).await.0, 403);
+    // And may do what the opener may.
+    let terminal = world.open(&ann, &BASH);
+    let path = format!("/{}", terminal.id());
+    let (status, view) = world.ask_with(OWNER, "PATCH", &path, json!({"title": "theirs"})).await;
+    assert_eq!((status, &view["title"], &view["session"]), (200, &json!("theirs"), &json!("ann")));
+    assert_eq!(world.ask_with(OWNER, "DELETE", &path, Value::Null).await.0, 204);
+    let many: Vec<_> = (0..101).map(|number| format!("s{number}")).collect();
+    assert_eq!(world.ask(&ann, "PATCH", &path, json!({"typists": many})).await.0, 400);
+    for absent in ["/tm_00000000000000000000000000000000", "/x"] {
+        assert_eq!(world.ask(&ann, "GET", absent, Value::Null).await.0, 404);
+    }
 }
 
 /// A PTY whose other ends the test holds.

@@ -7,7 +7,7 @@ use perch::branch::{
     Terminal,
 };
 use perch::http::{AppState, Site, router};
-use perch::session::{Claims, Keys, SessionChange, Wanted, change_session, create_or_find};
+use perch::session::{Claims, Keys, SessionChange, Wanted, change_session, create_or_find, token_hash};
 use perch::store::{Options, SessionRow, Store};
 use rustix::process::{Pid, Signal, kill_process_group};
 use secrecy::ExposeSecret;
@@ -18,6 +18,9 @@ use std::time::Duration;
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::sync::{mpsc, oneshot};
 use tokio_tungstenite::tungstenite::Message;
+
+/// An API token.
+pub(super) const OWNER: &str = "owner-token-of-the-tests";
 
 pub(super) struct World {
     data: tempfile::TempDir,
@@ -52,7 +55,15 @@ impl World {
         let id = branches.create(new).await.unwrap().id;
         let hub = branches.hub(&id).await.unwrap();
         let (site, known) = (Site::default(), Arc::clone(&keys));
-        let state = AppState::new(store.clone(), branches, known, clock.clone(), site, None, tasks.clone());
+        let state = AppState::new(
+            store.clone(),
+            branches,
+            known,
+            clock.clone(),
+            site,
+            Some(token_hash(OWNER)),
+            tasks.clone(),
+        );
         let listener = tokio::net::TcpListener::bind("127.0.0.1:0").await.unwrap();
         let address = listener.local_addr().unwrap();
         let stop = tasks.stopping().clone();
@@ -164,14 +175,18 @@ impl World {
         Client { socket, output: Vec::new(), told: Vec::new(), frames: Vec::new(), closed: None }
     }
 
-    /// A request as the API sees it: status and JSON.
+    /// A request of a session: status and JSON.
     pub(super) async fn ask(&self, row: &SessionRow, method: &str, path: &str, body: Value) -> (u16, Value) {
+        self.ask_with(&self.token(row), method, path, body).await
+    }
+
+    pub(super) async fn ask_with(&self, token: &str, method: &str, path: &str, body: Value) -> (u16, Value) {
         let body = if body.is_null() { String::new() } else { body.to_string() };
         let request = format!(
             "{method} /v1/branches/{}/terminals{path} HTTP/1.1\r\nhost: h\r\nauthorization: Bearer {}\r\n\
              content-type: application/json\r\ncontent-length: {}\r\nconnection: close\r\n\r\n{body}",
             self.id,
-            self.token(row),
+            token,
             body.len()
         );
         let mut stream = tokio::net::TcpStream::connect(self.address).await.unwrap();
