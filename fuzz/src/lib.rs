@@ -1,7 +1,7 @@
 //! What is fuzzed: all that reads bytes or text from the network. `tests/it/corpus.rs` includes this file and replays
 //! `tests/corpus/` through the same functions, which panic where a promise is broken.
 
-use perch::branch::Version;
+use perch::branch::{Filter, Version};
 use perch::crdt::{ApplyError, Awareness, Edit, FIRST_SERVER_CLIENT, FileFormat, Identity, SharedText};
 use perch::crdt::{decode, frame, hocuspocus, inspect, normalise};
 use perch::session::Keys;
@@ -148,4 +148,36 @@ pub fn file(data: &[u8]) {
     assert_eq!(format.encode(&text), data);
     let clean = perch::crdt::apply(&text, &normalise(&text));
     assert_eq!(decode(&FileFormat::default().encode(&clean)).expect("text").0, clean);
+}
+
+/// Output of terminals, as viewers are shown it.
+pub fn terminal(data: &[u8]) {
+    let shown = |parts: &[&[u8]]| {
+        let (mut filter, mut shown) = (Filter::default(), Vec::new());
+        for part in parts {
+            filter.feed(part, &mut shown);
+        }
+        shown
+    };
+    let whole = shown(&[data]);
+    for at in 0..=data.len().min(64) {
+        assert_eq!(shown(&[&data[..at], &data[at..]]), whole);
+    }
+    // A character may be left open at the end.
+    let closed = [&whole, &b" "[..]].concat();
+    assert_eq!(shown(&[&closed]), closed);
+    let orders: [&[u8]; 9] = [
+        b"\x1b]52",
+        b"\x1b]9;",
+        b"\x1b]777",
+        b"\x1bP",
+        b"\x1b_",
+        b"\x1bZ",
+        b"\x1b[c",
+        b"\x1b[6n",
+        b"\x1b[21t",
+    ];
+    for order in orders {
+        assert!(!whole.windows(order.len()).any(|part| part == order), "{order:?}");
+    }
 }

@@ -91,6 +91,10 @@ generated_id!(
     LinkId, "li"
 );
 generated_id!(
+    /// A terminal of a branch, open or closed.
+    TerminalId, "tm"
+);
+generated_id!(
     /// An API token (its public half; the secret is stored hashed only).
     TokenId, "tk"
 );

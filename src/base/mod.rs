@@ -8,7 +8,7 @@ mod tasks;
 
 pub use clock::Clock;
 pub use heavy::heavy;
-pub use ids::{BranchId, DocumentId, DraftId, IdError, LinkId, SessionId, TokenId};
+pub use ids::{BranchId, DocumentId, DraftId, IdError, LinkId, SessionId, TerminalId, TokenId};
 pub use permission::Permission;
 pub use tasks::Tasks;
 

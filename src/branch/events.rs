@@ -3,7 +3,7 @@
 //! Nobody waits for a listener. One that falls behind the ring, or comes back with an id that is not in it, hears
 //! `reset`: list anew, then listen on.
 
-use crate::base::{Clock, DocumentId, SessionId};
+use crate::base::{Clock, DocumentId, SessionId, TerminalId};
 use crate::branch::versions::Version;
 use crate::workspace::{Kind, RelPath};
 use parking_lot::Mutex;
@@ -124,6 +124,32 @@ pub enum Event {
     PortClosed {
         /// 1 to 65,535.
         port: u16,
+    },
+    /// A terminal was opened.
+    #[serde(rename = "terminal.opened")]
+    TerminalOpened {
+        /// The terminal.
+        terminal: TerminalId,
+        /// Who opened it.
+        session: SessionId,
+        /// Its title.
+        title: String,
+    },
+    /// A terminal was renamed or resized by a request, or other sessions may type in it.
+    #[serde(rename = "terminal.changed")]
+    TerminalChanged {
+        /// The terminal.
+        terminal: TerminalId,
+    },
+    /// A terminal's program has ended. Neither code nor signal: nobody knows how.
+    #[serde(rename = "terminal.closed")]
+    TerminalClosed {
+        /// The terminal.
+        terminal: TerminalId,
+        /// Its exit code.
+        code: Option<i32>,
+        /// The signal that ended it.
+        signal: Option<i32>,
     },
     /// The branch's own row changed: name, description, tags, who may look at previews.
     #[serde(rename = "branch.changed")]

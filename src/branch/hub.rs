@@ -7,6 +7,7 @@ use super::moves::Follows;
 use super::plain;
 use super::ports::Ports;
 use super::registry::BranchOptions;
+use super::terminals::Terminals;
 use super::versions::{Version, Versions};
 use super::watch::{Quiet, Sign, Signs, Watch, watch};
 use crate::base::{BranchId, Clock, SessionId, Tasks};
@@ -64,6 +65,7 @@ pub(super) struct Place {
 pub struct Hub {
     pub(super) context: OpenContext,
     members: Members,
+    terminals: Terminals,
     pub(super) slots: Mutex<HashMap<RelPath, Slot>>,
     /// Held for reading while a path is resolved and its document opened, for writing while paths move.
     pub(super) tree: Arc<RwLock<()>>,
@@ -116,6 +118,7 @@ impl Hub {
             max_bytes: options.max_document_bytes,
         };
         let hub = Arc::new(Self {
+            terminals: Terminals::new(Arc::clone(&context.events), context.clock.clone(), tasks.clone()),
             context,
             members: Members::default(),
             slots: Mutex::default(),
@@ -240,6 +243,9 @@ impl Hub {
     pub fn session_changed(&self, row: &SessionRow) {
         self.members.changed(row);
         let session = row.id.clone();
+        if row.ended_at_ms.is_some() {
+            self.terminals.end_of(&session);
+        }
         self.context.events.publish(&match row.ended_at_ms {
             Some(_) => Event::SessionEnded { session },
             None => Event::SessionChanged { session },
@@ -278,6 +284,12 @@ impl Hub {
     #[must_use]
     pub fn members(&self) -> &Members {
         &self.members
+    }
+
+    /// The branch's terminals.
+    #[must_use]
+    pub fn terminals(&self) -> &Terminals {
+        &self.terminals
     }
 
     /// The branch's files.
@@ -391,16 +403,18 @@ impl Hub {
         opening.await.unwrap_or(Err(DocError::Failed))
     }
 
-    /// Whether no document is open or being opened.
+    /// Whether no document is open or being opened, and no terminal's program runs.
     #[must_use]
     pub fn is_quiet(&self) -> bool {
         let is_empty = |held: &Option<Document>| held.as_ref().is_none_or(Document::has_ended);
         self.slots.lock().values().all(|slot| slot.try_lock().is_ok_and(|held| is_empty(&held)))
+            && !self.terminals.any_open()
     }
 
-    /// Ends all members, documents and listeners for good: the branch is being removed.
+    /// Ends all members, terminals, documents and listeners for good: the branch is being removed.
     pub async fn close(&self) {
         self.members.close();
+        self.terminals.close();
         self.is_closed.store(true, Ordering::SeqCst);
         // Its proxy and what goes through it end; the namespace itself goes with the hub.
         self.going.cancel();

@@ -14,6 +14,7 @@ mod outbox;
 mod plain;
 mod ports;
 mod registry;
+mod terminals;
 mod versions;
 mod watch;
 mod wire;
@@ -32,5 +33,10 @@ pub use members::{Connected, Member, Members, Seat, Standing, WriteGrant};
 pub use outbox::{Channel, Close, MAX_BYTES, MAX_FRAMES, Outbox, Pushed, Taken};
 pub use ports::{OpenPort, Ports};
 pub use registry::{BranchChange, BranchError, BranchOptions, Branches, NewBranch, Source};
+pub use terminals::{
+    Attachment, Exit, Filter, INPUT_WAITING, MAX_CLOSED, MAX_OF_BRANCH, MAX_OF_SESSION, MAX_TYPISTS,
+    NewTerminal, Output, Pty, PtyInput, Reader, SCROLLBACK_BYTES, Shape, Size, Terminal, TerminalChange,
+    TerminalError, Terminals, Viewer,
+};
 pub use versions::{Version, Versions};
 pub use wire::Wire;

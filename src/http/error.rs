@@ -1,7 +1,7 @@
 //! The one place where the core's errors become status codes: problem+json (RFC 9457) with a stable `code`.
 
 use crate::agent::{AgentError, FileError};
-use crate::branch::{BranchError, DocError, HistoryError};
+use crate::branch::{BranchError, DocError, HistoryError, TerminalError};
 use crate::session::{AgentsError, KeyError, LinkError, SessionError, TokenError};
 use crate::store::StoreError;
 use axum::body::to_bytes;
@@ -290,6 +290,27 @@ impl From<TokenError> for ApiError {
             TokenError::TooMany => Self::new(StatusCode::CONFLICT, "too_many_tokens", error.to_string()),
             TokenError::Store(source) => source.into(),
         }
+    }
+}
+
+impl From<TerminalError> for ApiError {
+    fn from(error: TerminalError) -> Self {
+        let (status, code) = terminal_code(&error);
+        Self::new(status, code, error.to_string())
+    }
+}
+
+/// The status and code of a refusal, on a socket too.
+pub(super) fn terminal_code(error: &TerminalError) -> (StatusCode, &'static str) {
+    match error {
+        TerminalError::NotFound => (StatusCode::NOT_FOUND, "not_found"),
+        TerminalError::TooManyOfSession | TerminalError::TooMany => {
+            (StatusCode::CONFLICT, "too_many_terminals")
+        }
+        TerminalError::Size | TerminalError::TooManyTypists => (StatusCode::BAD_REQUEST, "bad_request"),
+        TerminalError::Closed => (StatusCode::CONFLICT, "terminal_closed"),
+        TerminalError::ReadOnly => (StatusCode::FORBIDDEN, "forbidden"),
+        TerminalError::NotLetIn => (StatusCode::FORBIDDEN, "not_let_in"),
     }
 }
 

@@ -25,6 +25,7 @@ mod previews;
 mod sessions;
 mod socket;
 mod state;
+mod terminals;
 mod to_the_end;
 mod tokens;
 
@@ -61,6 +62,7 @@ pub fn router(state: AppState) -> Router {
         .merge(inside::routes())
         .merge(ports::routes())
         .merge(socket::routes())
+        .merge(terminals::routes())
         .routes(routes!(healthz))
         .routes(routes!(readyz))
         .routes(routes!(metrics::metrics))

@@ -8,6 +8,7 @@ use crate::agent::Agent;
 use crate::base::{BranchId, Permission, SessionId};
 use crate::branch::{Hub, WriteGrant};
 use crate::session::SessionError;
+use crate::store::SessionRow;
 use crate::workspace::RelPath;
 use axum::extract::rejection::PathRejection;
 use axum::extract::{FromRequestParts, Path, Query};
@@ -21,7 +22,7 @@ pub(super) struct On {
     pub(super) caller: Caller,
     pub(super) hub: Arc<Hub>,
     pub(super) branch: BranchId,
-    state: AppState,
+    pub(super) state: AppState,
 }
 
 impl On {
@@ -30,9 +31,19 @@ impl On {
         Ok(self.state.branches.take_room(&self.branch, more).await?)
     }
 
-    /// The session's processes, started where there are none: of the caller's own session, or of the one that a caller
-    /// with an API token names. `writes`: it must be one that may write, at this moment.
+    /// The session's processes, started where there are none; see [`On::runner`].
     pub(super) async fn agent(&self, session: Option<&SessionId>, writes: bool) -> Result<Agent, ApiError> {
+        let (row, is_owner) = self.runner(session, writes).await?;
+        Ok(self.state.agents.get(&self.hub, &row, is_owner).await?)
+    }
+
+    /// Whose processes are meant: the caller's own session, or the one that a caller with an API token names; and whether
+    /// the caller is an owner. `writes`: it must be one that may write, at this moment.
+    pub(super) async fn runner(
+        &self,
+        session: Option<&SessionId>,
+        writes: bool,
+    ) -> Result<(SessionRow, bool), ApiError> {
         let (id, is_owner) = match (&self.caller, session) {
             (Caller::Session { row, .. }, None) => (&row.id, false),
             (Caller::Session { row, .. }, Some(id)) if row.id == *id => (id, false),
@@ -56,7 +67,7 @@ impl On {
         if writes && row.permission != Permission::Write {
             return Err(ApiError::forbidden("this session can only read; it runs nothing"));
         }
-        Ok(self.state.agents.get(&self.hub, &row, is_owner).await?)
+        Ok((row, is_owner))
     }
 
     /// Runs something beside the request.

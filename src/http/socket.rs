@@ -10,6 +10,7 @@ use crate::branch::{Channel, ConnectionId, DocError, Document, Hub, Incoming, Jo
 use crate::crdt::frame::{self, Message as Sync};
 use crate::crdt::hocuspocus::{self, Body, Frame};
 use crate::crdt::state_vector;
+use crate::store::SessionRow;
 use axum::body::Bytes;
 use axum::extract::ws::rejection::WebSocketUpgradeRejection;
 use axum::extract::ws::{CloseFrame, Message, WebSocket, WebSocketUpgrade};
@@ -38,32 +39,33 @@ const MAX_FRAME_BEFORE_TOKEN: usize = 64 * 1024;
 /// A socket without a token is closed after this long.
 const TOKEN_WITHIN: Duration = Duration::from_secs(10);
 /// Signs of life from us: stock clients reconnect after 30 s without a message.
-const PING_EVERY: Duration = Duration::from_secs(20);
+pub(super) const PING_EVERY: Duration = Duration::from_secs(20);
 /// A socket that answers no ping for this long is dropped.
-const SILENT_FOR: Duration = Duration::from_secs(60);
+pub(super) const SILENT_FOR: Duration = Duration::from_secs(60);
 /// Documents on one Hocuspocus socket.
 const MAX_DOCUMENTS: usize = 1_000;
 
 /// Documents that one Hocuspocus socket may open, one after the other: a channel is part of a connection's name.
 const MAX_CHANNELS: Channel = 1 << 20;
 /// A peer that does not read gets this long to take what is left, and the reason why the socket closes.
-const CLOSE_WITHIN: Duration = Duration::from_secs(5);
+pub(super) const CLOSE_WITHIN: Duration = Duration::from_secs(5);
 
 /// The subprotocol of a client that carries its token beside it.
-const PROTOCOL: &str = "perch";
+pub(super) const PROTOCOL: &str = "perch";
 
-const FORBIDDEN: u16 = 4403;
-const MALFORMED: u16 = 4400;
+pub(super) const FORBIDDEN: u16 = 4403;
+pub(super) const MALFORMED: u16 = 4400;
 
 #[derive(Deserialize)]
 pub(super) struct Params {
     token: Option<String>,
 }
 
-fn sized(upgrade: WebSocketUpgrade) -> WebSocketUpgrade {
+/// With frames of at most `max_frame` bytes.
+pub(super) fn sized(upgrade: WebSocketUpgrade, max_frame: usize) -> WebSocketUpgrade {
     upgrade
-        .max_message_size(MAX_FRAME)
-        .max_frame_size(MAX_FRAME)
+        .max_message_size(max_frame)
+        .max_frame_size(max_frame)
         .read_buffer_size(READ_BUFFER)
         .write_buffer_size(READ_BUFFER)
 }
@@ -113,19 +115,13 @@ async fn docs(
     upgrade: Result<WebSocketUpgrade, WebSocketUpgradeRejection>,
 ) -> Result<Response, ApiError> {
     let branch = branch_id(&branch)?;
-    let token = in_protocol(&headers).or_else(|| bearer(&headers)).or(params.token.as_deref());
-    let token = token.ok_or_else(ApiError::unauthorized)?;
-    // Only ever a session token: an API token is refused here, in whichever of the places.
-    let (row, permission) = session_of(&state, token, Some(&branch)).await?;
-    if !origin_is_allowed(&state, &headers) {
-        return Err(ApiError::forbidden("pages of this origin are not allowed; see --allowed-origin"));
-    }
+    let (row, permission) = caller(&state, &branch, &headers, params.token.as_deref()).await?;
     // Last, so that whoever has no token hears that first.
     let upgrade = upgrade.map_err(|error| ApiError::bad_request(error.body_text()))?;
     let hub = state.branches.hub(&branch).await?;
     let mut present = Present::take(&state, hub, &row).await?;
     let span = Span::current();
-    Ok(sized(upgrade).protocols([PROTOCOL]).on_upgrade(move |socket| async move {
+    Ok(sized(upgrade, MAX_FRAME).protocols([PROTOCOL]).on_upgrade(move |socket| async move {
         let line = Line::new(&state);
         let (sink, stream) = socket.split();
         let talk = async {
@@ -137,6 +133,23 @@ async fn docs(
         let alive = Bytes::from_static(&[1, 1, 0]);
         Box::pin(run(&state, &line, sink, talk, alive, "y-websocket").instrument(span)).await;
     }))
+}
+
+/// The session that opens a socket, and the right of its token: from the subprotocols, the header or the query. Only
+/// ever a session token: an API token is refused, in whichever of the places.
+pub(super) async fn caller(
+    state: &AppState,
+    branch: &BranchId,
+    headers: &HeaderMap,
+    in_query: Option<&str>,
+) -> Result<(SessionRow, Permission), ApiError> {
+    let token = in_protocol(headers).or_else(|| bearer(headers)).or(in_query);
+    let token = token.ok_or_else(ApiError::unauthorized)?;
+    let caller = session_of(state, token, Some(branch)).await?;
+    if !origin_is_allowed(state, headers) {
+        return Err(ApiError::forbidden("pages of this origin are not allowed; see --allowed-origin"));
+    }
+    Ok(caller)
 }
 
 /// The token among the subprotocols `perch, perch.token.<token>`; `perch` is the one that is answered.
@@ -356,7 +369,7 @@ async fn collab(
         return Err(ApiError::forbidden("pages of this origin are not allowed; see --allowed-origin"));
     }
     let span = Span::current();
-    Ok(sized(upgrade).on_upgrade(move |socket| async move {
+    Ok(sized(upgrade, MAX_FRAME).on_upgrade(move |socket| async move {
         let line = Line::new(&state);
         let (sink, stream) = socket.split();
         let talk = talk_hocuspocus(&state, &line, &branch, stream);

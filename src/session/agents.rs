@@ -79,6 +79,10 @@ impl Agents {
         Self { inner: Arc::new(Inner { options, tasks, cells: Mutex::default() }) }
     }
 
+    pub(super) fn tasks(&self) -> &Tasks {
+        &self.inner.tasks
+    }
+
     /// How sandboxes are.
     #[must_use]
     pub fn options(&self) -> &AgentOptions {

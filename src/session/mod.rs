@@ -8,6 +8,7 @@
 //! | `secret.rs` | secrets that are stored as hashes |
 //! | `tokens.rs` | API tokens |
 //! | `links.rs` | share links |
+//! | `shells.rs` | programs on terminals |
 //! | `tickets.rs` | tickets to previews, good once and for seconds |
 
 mod agents;
@@ -15,6 +16,7 @@ mod downloads;
 mod keys;
 mod links;
 mod secret;
+mod shells;
 mod tickets;
 mod tokens;
 
@@ -23,6 +25,7 @@ pub use downloads::{Download, Maker};
 pub use keys::{Claims, KeyError, Keys, Pass};
 pub use links::{LinkError, create_link, look_at_link, open_link};
 pub use secret::token_hash;
+pub use shells::OpenShell;
 pub use tickets::Tickets;
 pub use tokens::{TokenError, create_token, end_link_token, first_owner_token, link_token};
 

@@ -16,7 +16,7 @@ use std::path::{Path, PathBuf};
 
 type Target = (&'static str, fn(&[u8]));
 
-const TARGETS: [Target; 9] = [
+const TARGETS: [Target; 10] = [
     ("y_websocket", targets::y_websocket),
     ("hocuspocus", targets::hocuspocus),
     ("update", targets::update),
@@ -26,6 +26,7 @@ const TARGETS: [Target; 9] = [
     ("token", targets::token),
     ("version", targets::version),
     ("file", targets::file),
+    ("terminal", targets::terminal),
 ];
 
 fn folder() -> PathBuf {
@@ -209,4 +210,13 @@ fn write_if_asked() {
     write("file", "plain", b"one\ntwo\n");
     write("file", "mixed", b"\xEF\xBB\xBFa\r\nb\nc\rd");
     write("file", "latin1", b"caf\xE9");
+
+    write(
+        "terminal",
+        "orders",
+        b"a\x1b]52;c;aGk=\x07\x1b[c\x1b[6n\x1b[21t\x1bP$qm\x1b\\\x1b_Gi=1;\x1b\\\x1bZ\x05b",
+    );
+    write("terminal", "links", b"\x1b]8;;file:///x\x07a\x1b]8;id=1;https://a.b/\x1b\\b\x1b]8;;\x1b\\");
+    write("terminal", "draws", "\x1b[?1049h\x1b[2J\x1b[1;31mré\x1b[m\x1b]0;t\x07\x1b(B雛\r\n".as_bytes());
+    write("terminal", "controls", b"\x9b6n\xc2\x9d52;c;x\x07\xe2\x80\xae\x1b\x9bc\xe0\x82\x9b\xe2\x1b[m");
 }

@@ -9,3 +9,4 @@ mod egress;
 mod layers;
 mod previews;
 mod routes;
+mod terminals;

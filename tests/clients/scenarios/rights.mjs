@@ -58,6 +58,7 @@ export async function every_route() {
   const base = `/v1/branches/${b.id}`
   for (const file of ['a.txt', 'b.txt', 'd/e.txt', 'gone.txt']) await api('PUT', `${base}/files/${file}`, 'text\n')
   const [reader, writer] = [await session(b, 'eve', 'read'), await session(b, 'ann')]
+  const { id: terminal } = await (await api('POST', `${base}/terminals`, { session: 'ann' })).json()
   const editors = ['a.txt', 'gone.txt'].map((name) => yClient(writer, name))
   await eventually('synced', () => editors.every((editor) => editor.synced()))
   editors.forEach((editor) => editor.text.insert(0, 'typed\n'))
@@ -83,6 +84,9 @@ export async function every_route() {
     'post /v1/branches/{branch}/exec': [`${base}/exec`, { shell: 'echo x > by-a-command' }, own],
     'put /v1/branches/{branch}/sessions/{session}/files/{path}': [`${base}/sessions/ann/files/root/made`, 'x', own],
     'delete /v1/branches/{branch}/sessions/{session}/files/{path}': [`${base}/sessions/ann/files/root/made`, undefined, own],
+    'post /v1/branches/{branch}/terminals': [`${base}/terminals`, {}, own],
+    'patch /v1/branches/{branch}/terminals/{terminal}': [`${base}/terminals/${terminal}`, { title: 'evil' }, own],
+    'delete /v1/branches/{branch}/terminals/{terminal}': [`${base}/terminals/${terminal}`, undefined, own],
     'post /v1/branches/{branch}/sessions': [`${base}/sessions`, { id: 'bob', permission: 'write' }],
     'patch /v1/branches/{branch}/sessions/{session}': [`${base}/sessions/eve`, { permission: 'write' }],
     'post /v1/branches/{branch}/sessions/{session}/revoke': [`${base}/sessions/bob/revoke`, undefined],
