@@ -10,7 +10,10 @@
 //! | [`http`] | the native API: routes, document sockets, OpenAPI, the page; only translates |
 //! | [`session`] | sessions on a branch: create or find again, tokens, links |
 //! | [`branch`] | a live branch: registry, documents, log writer, disk, watcher, members |
+//! | [`agent`] | what runs beside a session's processes: which ports they listen on |
+//! | [`egress`] | how sessions reach hosts outside: a proxy that judges addresses |
 //! | [`store`] | SQL on SQLite and Postgres |
+//! | [`sandbox`] | the walls around what runs for sessions: a network of each branch's own |
 //! | [`workspace`] | files under one root, symlinks never leave it |
 //! | [`crdt`] | yrs behind our types: updates, awareness, frames, text diff; no I/O |
 //! | [`base`] | ids, rights, time, tasks |
@@ -21,11 +24,14 @@ compile_error!(
 );
 
 pub mod admin;
+pub mod agent;
 pub mod base;
 pub mod branch;
 pub mod config;
 pub mod crdt;
+pub mod egress;
 pub mod http;
+pub mod sandbox;
 pub mod server;
 pub mod session;
 pub mod store;

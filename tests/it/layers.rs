@@ -4,8 +4,21 @@ use std::fs;
 use std::path::{Path, PathBuf};
 
 /// Each module uses only modules after it.
-const ORDER: [&str; 10] =
-    ["admin", "server", "config", "http", "session", "branch", "store", "workspace", "crdt", "base"];
+const ORDER: [&str; 13] = [
+    "admin",
+    "server",
+    "config",
+    "http",
+    "session",
+    "branch",
+    "agent",
+    "egress",
+    "store",
+    "sandbox",
+    "workspace",
+    "crdt",
+    "base",
+];
 
 fn rust_files(folder: &Path, found: &mut Vec<PathBuf>) {
     for entry in fs::read_dir(folder).unwrap() {

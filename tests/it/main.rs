@@ -5,5 +5,7 @@ mod clients;
 mod corpus;
 mod deploy;
 mod differential;
+mod egress;
 mod layers;
+mod previews;
 mod routes;
