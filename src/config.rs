@@ -1,5 +1,7 @@
 //! The command line and environment.
 
+use crate::egress::Target;
+use crate::sandbox::Reach;
 use clap::{Args, Parser, Subcommand};
 use secrecy::SecretString;
 use std::net::SocketAddr;
@@ -166,6 +168,37 @@ pub struct Config {
     #[arg(long, env = "PERCH_MAX_BRANCH_BYTES", default_value_t = 10 * 1024 * 1024 * 1024, value_name = "BYTES",
         help_heading = "Limits")]
     pub max_branch_bytes: u64,
+    /// What sessions' processes reach: `none` but one another, `outbound` (public hosts, by perch's proxy), or all that the
+    /// `host` reaches, perch and its database included.
+    #[arg(
+        long,
+        env = "PERCH_SESSION_NETWORK",
+        default_value = "outbound",
+        value_name = "REACH",
+        hide_possible_values = true,
+        help_heading = "Sessions"
+    )]
+    pub session_network: Reach,
+    /// Host and port, such as `git.lan:443` or `10.0.0.5:443`, that sessions reach though it is not public; may be given
+    /// more than once.
+    #[arg(
+        long,
+        env = "PERCH_SESSION_NETWORK_ALLOW",
+        value_delimiter = ',',
+        value_name = "HOST:PORT",
+        help_heading = "Sessions"
+    )]
+    pub session_network_allow: Vec<Target>,
+    /// Domain beneath which previews are, such as `preview.example.net`: of another site than perch's, with all its
+    /// subdomains leading to perch.
+    #[arg(
+        long,
+        env = "PERCH_PREVIEW_DOMAIN",
+        default_value = "localhost",
+        value_name = "DOMAIN",
+        help_heading = "Sessions"
+    )]
+    pub preview_domain: String,
     /// `human` or `json`; logs go to stderr.
     #[arg(long, env = "PERCH_LOG_FORMAT", default_value = "human", value_parser = ["human", "json"],
         value_name = "FORMAT", hide_possible_values = true, help_heading = "Operating")]
@@ -268,6 +301,8 @@ mod tests {
             ("--allowed-origin", "https://a.example/path"),
             ("--max-connections", "0"),
             ("--log-format", "xml"),
+            ("--session-network", "all"),
+            ("--session-network-allow", "10.0.0.5"),
         ] {
             let error = Cli::try_parse_from(["perch", "serve", flag, value]).unwrap_err().to_string();
             let first = error.lines().next().unwrap();

@@ -109,7 +109,23 @@ pub enum Event {
         /// The session.
         session: SessionId,
     },
-    /// The branch's own row changed: name, description, tags.
+    /// A port is listened on, or its process has become known.
+    #[serde(rename = "port.opened")]
+    PortOpened {
+        /// 1 to 65,535.
+        port: u16,
+        /// The process's short name, where it is known.
+        process: Option<String>,
+        /// The session whose process it is, where it is known.
+        session: Option<SessionId>,
+    },
+    /// A port is listened on no more.
+    #[serde(rename = "port.closed")]
+    PortClosed {
+        /// 1 to 65,535.
+        port: u16,
+    },
+    /// The branch's own row changed: name, description, tags, who may look at previews.
     #[serde(rename = "branch.changed")]
     BranchChanged,
     /// Something may have been missed: list anew.

@@ -5,11 +5,15 @@ use super::events::{Event, Events, Own};
 use super::members::{Member, Members, Seat, WriteGrant};
 use super::moves::Follows;
 use super::plain;
+use super::ports::Ports;
+use super::registry::BranchOptions;
 use super::versions::{Version, Versions};
 use super::watch::{Quiet, Sign, Signs, Watch, watch};
 use crate::base::{BranchId, Clock, SessionId, Tasks};
 use crate::branch::LogWriter;
 use crate::crdt::decode;
+use crate::egress;
+use crate::sandbox::{Network, NetworkError};
 use crate::store::{SessionRow, Store, StoreError};
 use crate::workspace::{FsError, Kind, RelPath, Workspace};
 use bytes::Bytes;
@@ -17,13 +21,34 @@ use parking_lot::Mutex;
 use std::collections::HashMap;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Weak};
-use tokio::sync::{Mutex as AsyncMutex, OwnedMutexGuard, OwnedRwLockReadGuard, RwLock};
+use tokio::sync::{
+    Mutex as AsyncMutex, OnceCell, OwnedMutexGuard, OwnedRwLockReadGuard, OwnedSemaphorePermit, RwLock,
+    Semaphore,
+};
 use tokio::time::Instant;
-use tokio_util::sync::DropGuard;
+use tokio_util::sync::{CancellationToken, DropGuard};
 use tracing::{info, warn};
 
 /// The largest file that the file API reads or writes; it is held in memory whole.
 const MAX_FILE_BYTES: u64 = 64 * 1024 * 1024;
+
+/// Requests and sockets of previews of one branch at once.
+const VISITS: usize = 512;
+
+/// A request or socket under way to what a branch serves: it keeps the branch open, and its place among 512.
+#[derive(Debug)]
+pub struct Visit {
+    hub: Arc<Hub>,
+    _place: OwnedSemaphorePermit,
+}
+
+impl Visit {
+    /// The branch.
+    #[must_use]
+    pub fn hub(&self) -> &Arc<Hub> {
+        &self.hub
+    }
+}
 
 pub(super) type Slot = Arc<AsyncMutex<Option<Document>>>;
 
@@ -44,6 +69,12 @@ pub struct Hub {
     pub(super) tree: Arc<RwLock<()>>,
     /// The branch is going: nothing is opened any more.
     is_closed: AtomicBool,
+    egress: Arc<egress::Options>,
+    network: OnceCell<Network>,
+    ports: Ports,
+    visits: Arc<Semaphore>,
+    /// Cancelled when the hub goes.
+    going: CancellationToken,
     _watch: Watch,
     /// Ends the hub's own tasks.
     _closed: DropGuard,
@@ -62,12 +93,14 @@ impl Hub {
         log: LogWriter,
         clock: Clock,
         tasks: Tasks,
-        max_bytes: u64,
+        options: &BranchOptions,
     ) -> Result<Arc<Self>, StoreError> {
         let stop = tasks.stopping().clone();
         let closed = stop.child_token();
         let versions = Arc::new(Versions::default());
         let events = Events::new(clock.clone());
+        let egress = Arc::clone(&options.egress);
+        let ports = Ports::new(Arc::clone(&events), egress.reach);
         let follows = Arc::new(Follows::default());
         let (watch, signs) = watch(&workspace);
         let context = OpenContext {
@@ -80,7 +113,7 @@ impl Hub {
             events,
             tasks: tasks.clone(),
             stop,
-            max_bytes,
+            max_bytes: options.max_document_bytes,
         };
         let hub = Arc::new(Self {
             context,
@@ -88,6 +121,11 @@ impl Hub {
             slots: Mutex::default(),
             tree: Arc::default(),
             is_closed: AtomicBool::new(false),
+            egress,
+            network: OnceCell::new(),
+            ports,
+            visits: Arc::new(Semaphore::new(VISITS)),
+            going: closed.child_token(),
             _watch: watch,
             _closed: closed.clone().drop_guard(),
         });
@@ -145,6 +183,34 @@ impl Hub {
     #[must_use]
     pub fn events(&self) -> &Arc<Events> {
         &self.context.events
+    }
+
+    /// The network that the branch's sessions share, made when it is first asked for; it goes with the hub.
+    ///
+    /// # Errors
+    /// [`NetworkError`] names the step and the cure; the next call tries again.
+    pub async fn network(&self) -> Result<&Network, NetworkError> {
+        let open = || egress::open(&self.egress, &self.context.tasks, self.going.clone());
+        self.network.get_or_try_init(open).await
+    }
+
+    /// That network, if it was made: where it was not, nothing listens.
+    #[must_use]
+    pub fn present_network(&self) -> Option<&Network> {
+        self.network.get()
+    }
+
+    /// Begins a visit; `None` when 512 are under way.
+    #[must_use]
+    pub fn visit(self: Arc<Self>) -> Option<Visit> {
+        let place = Arc::clone(&self.visits).try_acquire_owned().ok()?;
+        Some(Visit { hub: self, _place: place })
+    }
+
+    /// The ports that the branch's processes listen on.
+    #[must_use]
+    pub fn ports(&self) -> &Ports {
+        &self.ports
     }
 
     /// Counts a member as present, for listeners, as long as the seat lives.
@@ -319,6 +385,8 @@ impl Hub {
     pub async fn close(&self) {
         self.members.close();
         self.is_closed.store(true, Ordering::SeqCst);
+        // Its proxy and what goes through it end; the namespace itself goes with the hub.
+        self.going.cancel();
         for (_, slot) in self.slots_in(None) {
             let document = slot.lock().await.take();
             if let Some(document) = document {

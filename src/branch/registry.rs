@@ -4,7 +4,8 @@ use super::hub::Hub;
 use super::log_writer::LogWriter;
 use super::making::{self, ArchiveFormat, Git, Making, Phase, Progress};
 use crate::base::{BranchId, Clock, Tasks};
-use crate::store::{Branch, BranchState, Store, StoreError};
+use crate::egress;
+use crate::store::{Branch, BranchState, Previews, Store, StoreError};
 use crate::workspace::{FsError, Workspace};
 use bytes::Bytes;
 use futures_util::{Stream, StreamExt};
@@ -118,6 +119,8 @@ pub struct BranchChange {
     pub description: Option<String>,
     /// To find it by.
     pub tags: Option<Vec<String>>,
+    /// Who may look at previews.
+    pub previews: Option<Previews>,
 }
 
 /// Bounds and places of all branches.
@@ -131,6 +134,8 @@ pub struct BranchOptions {
     pub max_document_bytes: u64,
     /// The largest branch.
     pub max_branch_bytes: u64,
+    /// How sessions reach the network.
+    pub egress: Arc<egress::Options>,
 }
 
 /// See the module's docs; cheap to clone.
@@ -407,6 +412,7 @@ impl Branches {
             updated_at_ms: now_ms,
             size_bytes: None,
             measured_at_ms: None,
+            previews: Previews::Members,
         };
         if self.inner.store.insert_branch(&branch, MAX_BRANCHES).await? {
             Ok(branch)
@@ -578,8 +584,7 @@ impl Branches {
                 let inner = &self.inner;
                 let (store, log) = (inner.store.clone(), inner.log.clone());
                 let (clock, tasks) = (inner.clock.clone(), inner.tasks.clone());
-                let max_bytes = inner.options.max_document_bytes;
-                Ok(Hub::open(id.clone(), workspace, store, log, clock, tasks, max_bytes).await?)
+                Ok(Hub::open(id.clone(), workspace, store, log, clock, tasks, &inner.options).await?)
             })
             .await
             .cloned();
@@ -625,6 +630,7 @@ impl Branches {
             branch.description =
                 change.description.unwrap_or_else(|| std::mem::take(&mut branch.description));
             branch.tags = change.tags.unwrap_or_else(|| std::mem::take(&mut branch.tags));
+            branch.previews = change.previews.unwrap_or(branch.previews);
             branch.updated_at_ms = now_ms;
             true
         });
@@ -815,12 +821,17 @@ mod tests {
             local_git: Vec::new(),
             max_document_bytes: 1_000,
             max_branch_bytes: 1_000,
+            egress: Arc::default(),
         };
         let branches = Branches::new(options, store, Clock::system(), tasks.clone());
         let new = NewBranch { name: "b".into(), source: Source::Empty };
         let id = branches.create(new).await.unwrap().id;
         let hub = branches.hub(&id).await.unwrap();
         assert_eq!(branches.close_idle(Duration::ZERO), 0, "held");
+        let visits: Vec<_> = std::iter::from_fn(|| Arc::clone(&hub).visit()).collect();
+        assert_eq!(visits.len(), 512);
+        drop(visits);
+        assert!(Arc::clone(&hub).visit().is_some(), "places come free");
         std::fs::write(hub.workspace().folder().join("a.txt"), "text").unwrap();
         let document = hub.document(&"a.txt".parse().unwrap(), false).await.unwrap();
         drop(hub);

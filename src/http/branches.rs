@@ -4,7 +4,7 @@ use super::auth::{Api, Caller};
 use super::{ApiError, AppState};
 use crate::base::BranchId;
 use crate::branch::{ArchiveFormat, BranchChange, Credentials, Event, Git, NewBranch, Progress, Source};
-use crate::store::{Branch, BranchFilter, BranchState};
+use crate::store::{Branch, BranchFilter, BranchState, Previews};
 use axum::Json;
 use axum::extract::rejection::{JsonRejection, QueryRejection};
 use axum::extract::{FromRequest, Path, Query, Request, State};
@@ -65,6 +65,8 @@ pub(super) struct ChangeBranch {
     description: Option<String>,
     /// At most 32, each of 1 to 64 bytes without control characters.
     tags: Option<Vec<String>>,
+    /// Who may look at what its processes serve; `public`: whoever knows the URL.
+    previews: Option<Previews>,
 }
 
 /// A fork.
@@ -120,6 +122,8 @@ pub(super) struct BranchView {
     forked_from: Option<BranchId>,
     /// Bytes of all its files when they were last measured; measured anew, when that is a minute ago, as it is looked at.
     size_bytes: Option<i64>,
+    /// Who may look at what its processes serve.
+    previews: Previews,
     /// Milliseconds since 1970 UTC.
     created_at_ms: i64,
     /// Milliseconds since 1970 UTC.
@@ -138,6 +142,7 @@ fn view(state: &AppState, branch: Branch) -> BranchView {
         git: branch.git_url.map(|url| GitView { url, reference: branch.git_ref }),
         forked_from: branch.forked_from,
         size_bytes: branch.size_bytes,
+        previews: branch.previews,
         created_at_ms: branch.created_at_ms,
         updated_at_ms: branch.updated_at_ms,
     }
@@ -254,7 +259,7 @@ async fn one(
     Ok(Json(view(&state, branch)))
 }
 
-/// Rename, describe or tag a branch.
+/// Rename, describe or tag a branch, or say who may look at its previews.
 #[utoipa::path(patch, path = "/v1/branches/{branch}", tag = "branches", params(("branch" = String, Path)),
     request_body = ChangeBranch, responses((status = OK, body = BranchView)))]
 async fn change(
@@ -277,7 +282,8 @@ async fn change(
             "a branch has at most 32 tags, each of 1 to 64 bytes without control characters",
         ));
     }
-    let change = BranchChange { name: request.name, description: request.description, tags: request.tags };
+    let ChangeBranch { name, description, tags, previews } = request;
+    let change = BranchChange { name, description, tags, previews };
     let branch = state.branches.describe(&branch, change).await?;
     if let Some(hub) = state.branches.opened(&branch.id) {
         hub.events().publish(&Event::BranchChanged);

@@ -5,8 +5,9 @@
 
 use super::AppState;
 use super::client::{ClientAddress, settle};
+use super::previews::asked;
 use axum::extract::{MatchedPath, Request, State};
-use axum::http::{HeaderName, HeaderValue};
+use axum::http::{HeaderName, HeaderValue, header};
 use axum::middleware::Next;
 use axum::response::Response;
 use std::time::Instant;
@@ -26,10 +27,16 @@ pub(super) async fn log(State(state): State<AppState>, mut request: Request, nex
     let id_value = HeaderValue::from_str(&id).ok();
     let remote = request.extensions().get::<ClientAddress>().map(|client| client.0);
     let method = request.method().clone();
-    let route =
-        request.extensions().get::<MatchedPath>().map_or("none", |matched| matched.as_str()).to_owned();
-    // What matches no route may be one with a secret, mistyped.
-    let is_secret = route == "none" || SECRET_PARAMETERS.iter().any(|name| route.contains(name));
+    let host = request.headers().get(header::HOST).and_then(|host| host.to_str().ok()).unwrap_or_default();
+    let asked = asked(&state.site.preview_domain, host);
+    let matched = request.extensions().get::<MatchedPath>().map_or("none", |matched| matched.as_str());
+    let route = if asked.is_some() { "preview" } else { matched }.to_owned();
+    if let Some(asked) = asked {
+        request.extensions_mut().insert(asked);
+    }
+    // What matches no route may be one with a secret, mistyped; paths of previews are no business of perch's.
+    let is_secret = ["none", "preview"].contains(&route.as_str())
+        || SECRET_PARAMETERS.iter().any(|name| route.contains(name));
     let path = if is_secret { route.clone() } else { request.uri().path().to_owned() };
     // At the highest level, so that the id is on every line whatever the filter.
     let span =

@@ -16,7 +16,9 @@ mod moves;
 mod openapi;
 mod page;
 mod place;
+mod ports;
 mod present;
+mod previews;
 mod sessions;
 mod socket;
 mod state;
@@ -26,6 +28,7 @@ mod tokens;
 pub use client::Peer;
 pub use error::ApiError;
 pub use metrics::upkeep;
+pub use previews::{Unsuitable, check as check_preview_domain};
 pub use state::{AppState, Site};
 
 use axum::Router;
@@ -49,6 +52,7 @@ pub fn router(state: AppState) -> Router {
         .merge(drafts::routes())
         .merge(events::routes())
         .merge(moves::routes())
+        .merge(ports::routes())
         .merge(socket::routes())
         .routes(routes!(healthz))
         .routes(routes!(readyz))
@@ -62,6 +66,9 @@ pub fn router(state: AppState) -> Router {
         .layer(CatchPanicLayer::custom(error::panicked))
         .layer(map_response(error::as_problem))
         .layer(cors::layer(&state.site.allowed_origins))
+        // Outside of what shapes perch's own answers.
+        .layer(from_fn_with_state(state.clone(), previews::previews))
+        .layer(CatchPanicLayer::custom(error::panicked))
         .layer(from_fn_with_state(state.clone(), logging::log))
         .with_state(state)
 }

@@ -27,6 +27,8 @@ use utoipa::{Modify, OpenApi};
         (name = "history", description = "What a document was, and who wrote what."),
         (name = "drafts", description = "Edits that were refused, kept for those who made them."),
         (name = "events", description = "Changes of a branch as they happen."),
+        (name = "previews", description = "Ports that a branch's processes listen on. They are looked at on hosts of their own, \
+            `{port}-br-{32 hex}.{domain}`, where nothing else of perch answers."),
         (name = "documents", description = "Sockets on which unmodified Yjs clients edit files together. Close codes \
             from 4400 to 4499 are final (4400 malformed, 4403 ended, 4404 deleted or absent, 4409 another history of \
             the file, 4413 too large, 4415 no text); all others mean: come back."),

@@ -2,13 +2,13 @@
 
 use crate::base::{Clock, Tasks};
 use crate::branch::Branches;
-use crate::session::Keys;
+use crate::session::{Keys, Tickets};
 use crate::store::Store;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 
 /// How clients reach perch.
-#[derive(Clone, Debug, Default)]
+#[derive(Clone, Debug)]
 pub struct Site {
     /// The URL in front of perch, if it is not what clients ask for.
     pub public_url: Option<url::Url>,
@@ -18,6 +18,8 @@ pub struct Site {
     pub trusted_proxies: Vec<ipnet::IpNet>,
     /// Whether `/metrics` needs no token.
     pub metrics_open: bool,
+    /// The domain beneath which previews are.
+    pub preview_domain: String,
 }
 
 /// See the module's docs; cheap to clone.
@@ -31,6 +33,7 @@ pub struct AppState {
     /// Hash of the owner token of the environment.
     pub(super) owner: Option<Arc<[u8]>>,
     pub(super) tasks: Tasks,
+    pub(super) tickets: Arc<Tickets>,
     connections: Arc<AtomicU64>,
 }
 
@@ -47,7 +50,17 @@ impl AppState {
         tasks: Tasks,
     ) -> Self {
         let (site, owner) = (Arc::new(site), owner.map(Into::into));
-        Self { store, branches, keys, clock, site, owner, tasks, connections: Arc::default() }
+        Self {
+            store,
+            branches,
+            keys,
+            clock,
+            site,
+            owner,
+            tasks,
+            tickets: Arc::default(),
+            connections: Arc::default(),
+        }
     }
 
     /// A number that no other connection of this process has.

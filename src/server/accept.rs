@@ -8,7 +8,7 @@ use crate::base::Tasks;
 use crate::http::Peer;
 use axum::Router;
 use axum::body::Body;
-use hyper::body::Incoming;
+use hyper::body::{Body as _, Incoming};
 use hyper::server::conn::{http1, http2};
 use hyper::{Request, service::service_fn};
 use hyper_util::rt::{TokioIo, TokioTimer};
@@ -160,7 +160,11 @@ fn answer(
     peer: Peer,
 ) -> impl Future<Output = Result<axum::response::Response, std::convert::Infallible>> {
     request.extensions_mut().insert(peer);
-    app.call(request.map(|body| Body::new(TimeoutBody::new(BODY_SILENT_FOR, body))))
+    // A body that is known to be empty stays so: wrapped, it would be passed on to previews as one of unknown length.
+    app.call(request.map(|body| {
+        let is_empty = body.is_end_stream();
+        if is_empty { Body::empty() } else { Body::new(TimeoutBody::new(BODY_SILENT_FOR, body)) }
+    }))
 }
 
 /// Runs the streams of an HTTP/2 connection as tasks that shutdown waits for.

@@ -6,13 +6,15 @@ mod tls;
 use crate::base::{Clock, Tasks};
 use crate::branch::{BranchOptions, Branches};
 use crate::config::Config;
-use crate::http::{AppState, Site, router};
+use crate::egress::{self, Target};
+use crate::http::{AppState, Site, check_preview_domain, router};
 use crate::session::{Keys, end_link_token, first_owner_token, link_token, token_hash};
 use crate::store::{self, Store, StoreError};
 use anyhow::Context;
 use secrecy::{ExposeSecret, SecretString};
 use std::fs::{self, File};
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
+use std::num::NonZeroU16;
 use std::os::unix::fs::DirBuilderExt;
 use std::path::Path;
 use std::sync::Arc;
@@ -57,6 +59,8 @@ impl Server {
             (Some(certificate), Some(key)) => Some(Tls::load(certificate.clone(), key.clone())?),
             _ => None,
         };
+        let domain = config.preview_domain.to_ascii_lowercase();
+        check_preview_domain(&domain, config.public_url.as_ref()).context("--preview-domain")?;
         raise_open_files();
         let data = config.data_folder()?;
         let branches_folder = data.join("branches");
@@ -75,18 +79,27 @@ impl Server {
         let (clock, tasks) = (Clock::system(), Tasks::new());
         let keys = Arc::new(keys);
         keys.follow(&tasks);
+        let listener = tokio::net::TcpListener::bind(config.listen)
+            .await
+            .with_context(|| format!("--listen: can't listen on {}", config.listen))?;
+        let address = listener.local_addr()?;
+        let mut never = vec![Target::from(address)];
+        if let Some((host, port)) = options.database_address()? {
+            never.extend(NonZeroU16::new(port).and_then(|port| Target::new(&host, port)));
+        }
         let options = BranchOptions {
             folder: branches_folder,
             local_git: config.allow_local_git.clone(),
             max_document_bytes: config.max_document_bytes,
             max_branch_bytes: config.max_branch_bytes,
+            egress: Arc::new(egress::Options {
+                reach: config.session_network,
+                allow: config.session_network_allow.clone(),
+                never,
+            }),
         };
         let branches = Branches::new(options, store.clone(), clock.clone(), tasks.clone());
         branches.mend().await?;
-        let listener = tokio::net::TcpListener::bind(config.listen)
-            .await
-            .with_context(|| format!("--listen: can't listen on {}", config.listen))?;
-        let address = listener.local_addr()?;
         let owner = config.owner_token.as_ref().map(|token| token_hash(token.expose_secret()));
         let scheme = if tls.is_some() { "https" } else { "http" };
         let (mut link, mut first_token) = (None, None);
@@ -106,6 +119,7 @@ impl Server {
             allowed_origins: config.allowed_origins.clone(),
             trusted_proxies: config.trusted_proxies.clone(),
             metrics_open: config.metrics_open,
+            preview_domain: domain,
         };
         let state = AppState::new(store.clone(), branches, keys, clock, site, owner, tasks.clone());
         let door = accept::Door {

@@ -6,9 +6,11 @@ use base64::engine::general_purpose::URL_SAFE_NO_PAD;
 use jsonwebtoken::{Algorithm, DecodingKey, EncodingKey, Header, Validation};
 use parking_lot::RwLock;
 use secrecy::{ExposeSecret, SecretString};
+use serde::de::DeserializeOwned;
 use serde::{Deserialize, Serialize};
 use std::fs;
 use std::io::{self, Write};
+use std::num::NonZeroU16;
 use std::os::unix::fs::OpenOptionsExt;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
@@ -28,6 +30,31 @@ pub struct Claims {
     /// Seconds since 1970.
     pub exp: i64,
 }
+
+/// What lets a browser look at one preview: the session that asked for it, as it was then.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Pass {
+    /// The branch.
+    pub branch: BranchId,
+    /// The port.
+    pub port: NonZeroU16,
+    /// The session on the branch.
+    pub session: SessionId,
+    /// The session's epoch when it was made.
+    pub epoch: i64,
+}
+
+/// A pass as it is signed. Session tokens have no audience, so neither is taken for the other.
+#[derive(Serialize, Deserialize)]
+struct PassClaims {
+    aud: String,
+    #[serde(flatten)]
+    pass: Pass,
+    exp: i64,
+}
+
+/// The audience of passes.
+const PREVIEW: &str = "preview";
 
 /// Why a token or the key file is not taken.
 #[derive(Debug, thiserror::Error)]
@@ -124,11 +151,23 @@ impl Keys {
         Arc::clone(&self.ring.read())
     }
 
-    /// Signs a token.
+    /// Signs a session token.
     ///
     /// # Errors
     /// [`KeyError::Damaged`] if the library can't use the key.
     pub fn sign(&self, claims: &Claims) -> Result<SecretString, KeyError> {
+        self.encode(claims)
+    }
+
+    /// Signs a pass to a preview, good until `exp`, in seconds since 1970.
+    ///
+    /// # Errors
+    /// [`KeyError::Damaged`] if the library can't use the key.
+    pub fn sign_pass(&self, pass: &Pass, exp: i64) -> Result<SecretString, KeyError> {
+        self.encode(&PassClaims { aud: PREVIEW.to_owned(), pass: pass.clone(), exp })
+    }
+
+    fn encode(&self, claims: &impl Serialize) -> Result<SecretString, KeyError> {
         let ring = self.ring();
         let (id, secret) = ring.last().ok_or(KeyError::Damaged)?;
         let header = Header { kid: Some(id.clone()), ..Header::new(Algorithm::HS256) };
@@ -136,17 +175,32 @@ impl Keys {
         jsonwebtoken::encode(&header, claims, &key).map(Into::into).map_err(|_| KeyError::Damaged)
     }
 
-    /// What a token says, if one of our keys signed it and it has not expired.
+    /// What a session token says, if one of our keys signed it and it has not expired.
     ///
     /// # Errors
     /// [`KeyError::Token`].
     pub fn verify(&self, token: &str) -> Result<Claims, KeyError> {
+        // One with an audience is refused by the library: it is none of those we take.
+        self.decode(token, &Validation::new(Algorithm::HS256))
+    }
+
+    /// What a pass to a preview says, if one of our keys signed it and it has not expired.
+    ///
+    /// # Errors
+    /// [`KeyError::Token`].
+    pub fn verify_pass(&self, token: &str) -> Result<Pass, KeyError> {
+        let mut validation = Validation::new(Algorithm::HS256);
+        validation.set_audience(&[PREVIEW]);
+        validation.set_required_spec_claims(&["exp", "aud"]);
+        self.decode(token, &validation).map(|claims: PassClaims| claims.pass)
+    }
+
+    fn decode<T: DeserializeOwned>(&self, token: &str, validation: &Validation) -> Result<T, KeyError> {
         let header = jsonwebtoken::decode_header(token).map_err(|_| KeyError::Token)?;
         let ring = self.ring();
         let (_, secret) =
             ring.iter().find(|(id, _)| header.kid.as_deref() == Some(id)).ok_or(KeyError::Token)?;
-        let mut validation = Validation::new(Algorithm::HS256);
-        validation.leeway = 0;
+        let validation = Validation { leeway: 0, ..validation.clone() };
         let key = DecodingKey::from_secret(secret.expose_secret().as_bytes());
         let data = jsonwebtoken::decode(token, &key, &validation).map_err(|_| KeyError::Token)?;
         Ok(data.claims)
@@ -205,6 +259,27 @@ mod tests {
         let other = Keys::load(&folder.path().join("other.json")).unwrap();
         assert!(other.verify(token.expose_secret()).is_err());
     }
+
+    #[test]
+    fn a_pass_is_no_token_and_a_token_is_no_pass() {
+        let folder = tempfile::tempdir().unwrap();
+        let keys = Keys::load(&folder.path().join("keys.json")).unwrap();
+        let Claims { branch, session, epoch, exp, .. } = claims(i64::MAX / 2);
+        let pass = Pass { branch, port: NonZeroU16::new(3000).unwrap(), session, epoch };
+        let signed = keys.sign_pass(&pass, exp).unwrap();
+        assert_eq!(keys.verify_pass(signed.expose_secret()).unwrap(), pass);
+        assert!(keys.verify(signed.expose_secret()).is_err());
+        let token = keys.sign(&claims(exp)).unwrap();
+        assert!(keys.verify_pass(token.expose_secret()).is_err());
+        // Nor by what is in it: the audience alone tells them apart.
+        let both = serde_json::json!({"aud": "preview", "branch": pass.branch, "session": "ann", "permission": "write",
+            "epoch": 1, "port": 3000, "exp": exp});
+        let both = keys.encode(&both).unwrap();
+        assert!(keys.verify(both.expose_secret()).is_err() && keys.verify_pass(both.expose_secret()).is_ok());
+        let late = keys.sign_pass(&pass, 1_000).unwrap();
+        assert!(keys.verify_pass(late.expose_secret()).is_err());
+    }
+
     #[test]
     fn a_rotation_signs_anew_and_keeps_old_tokens_unless_told() {
         let folder = tempfile::tempdir().unwrap();

@@ -6,15 +6,18 @@
 //! | `secret.rs` | secrets that are stored as hashes |
 //! | `tokens.rs` | API tokens |
 //! | `links.rs` | share links |
+//! | `tickets.rs` | tickets to previews, good once and for seconds |
 
 mod keys;
 mod links;
 mod secret;
+mod tickets;
 mod tokens;
 
-pub use keys::{Claims, KeyError, Keys};
+pub use keys::{Claims, KeyError, Keys, Pass};
 pub use links::{LinkError, create_link, look_at_link, open_link};
 pub use secret::token_hash;
+pub use tickets::Tickets;
 pub use tokens::{TokenError, create_token, end_link_token, first_owner_token, link_token};
 
 use crate::base::{BranchId, Clock, Permission, SessionId};

@@ -41,6 +41,33 @@ impl FromStr for BranchState {
     }
 }
 
+/// Who may look at what a branch's processes serve.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize, utoipa::ToSchema)]
+#[serde(rename_all = "lowercase")]
+pub enum Previews {
+    /// Its sessions.
+    Members,
+    /// Whoever knows the URL.
+    Public,
+}
+
+impl Previews {
+    fn as_str(self) -> &'static str {
+        match self {
+            Self::Members => "members",
+            Self::Public => "public",
+        }
+    }
+}
+
+impl FromStr for Previews {
+    type Err = ();
+
+    fn from_str(text: &str) -> Result<Self, ()> {
+        [Self::Members, Self::Public].into_iter().find(|who| who.as_str() == text).ok_or(())
+    }
+}
+
 /// A workspace that people share.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Branch {
@@ -70,6 +97,8 @@ pub struct Branch {
     pub size_bytes: Option<i64>,
     /// When that was.
     pub measured_at_ms: Option<i64>,
+    /// Who may look at what its processes serve.
+    pub previews: Previews,
 }
 
 /// Which branches a listing gives.
@@ -102,6 +131,7 @@ struct Row {
     updated_at_ms: i64,
     size_bytes: Option<i64>,
     measured_at_ms: Option<i64>,
+    previews: String,
 }
 
 impl TryFrom<Row> for Branch {
@@ -123,6 +153,7 @@ impl TryFrom<Row> for Branch {
             updated_at_ms: row.updated_at_ms,
             size_bytes: row.size_bytes,
             measured_at_ms: row.measured_at_ms,
+            previews: read(&row.previews, "word for who may look at previews")?,
         })
     }
 }
@@ -137,7 +168,7 @@ impl Store {
     pub async fn insert_branch(&self, branch: &Branch, max: i64) -> Result<bool, StoreError> {
         let sql =
             "insert into branch (id, name, description, tags, state, error, git_url, git_ref, forked_from,
-            created_at_ms, updated_at_ms) values ($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11)";
+            created_at_ms, updated_at_ms, previews) values ($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11, $12)";
         let mut write = self.begin().await?;
         let count: i64 = on_write!(write, connection =>
             sqlx::query_scalar("select count(*) from branch").fetch_one(connection).await)?;
@@ -156,6 +187,7 @@ impl Store {
             .bind(branch.forked_from.as_ref().map(BranchId::as_str))
             .bind(branch.created_at_ms)
             .bind(branch.updated_at_ms)
+            .bind(branch.previews.as_str())
             .execute(connection).await.map(|_| ()))?;
         write.commit().await?;
         Ok(true)
@@ -212,7 +244,7 @@ impl Store {
         rows.iter().map(|id| read(id, "branch id")).collect()
     }
 
-    /// Reads a branch, lets `change` alter name, description, tags, state and error, and writes it back, in one
+    /// Reads a branch, lets `change` alter name, description, tags, state, error and previews, and writes it back, in one
     /// transaction. `change` says whether there is something to write. Gives the row as it then is.
     pub async fn change_branch(
         &self,
@@ -233,7 +265,7 @@ impl Store {
             return Ok(Some(branch));
         }
         let sql = "update branch set name = $1, description = $2, tags = $3, state = $4, error = $5,
-            updated_at_ms = $6 where id = $7";
+            updated_at_ms = $6, previews = $7 where id = $8";
         on_write!(write, connection => sqlx::query(sql)
             .bind(&branch.name)
             .bind(&branch.description)
@@ -241,6 +273,7 @@ impl Store {
             .bind(branch.state.as_str())
             .bind(&branch.error)
             .bind(branch.updated_at_ms)
+            .bind(branch.previews.as_str())
             .bind(branch.id.as_str())
             .execute(connection).await.map(|_| ()))?;
         write.commit().await?;

@@ -31,6 +31,21 @@ pub struct Options {
     pub data: PathBuf,
 }
 
+impl Options {
+    /// Host and port of a database that is reached over the network; of one that is reached by a socket file the port
+    /// that it most likely has on this machine too.
+    ///
+    /// # Errors
+    /// [`StoreError::Other`] when the URL is malformed.
+    pub fn database_address(&self) -> Result<Option<(String, u16)>, StoreError> {
+        let Some(url) = &self.database_url else { return Ok(None) };
+        let options = postgres(url)?;
+        let is_file = options.get_socket().is_some() || options.get_host().starts_with('/');
+        let host = if is_file { "localhost" } else { options.get_host() };
+        Ok(Some((host.to_owned(), options.get_port())))
+    }
+}
+
 /// What went wrong, as far as callers act on it.
 #[derive(Debug, thiserror::Error)]
 pub enum StoreError {

@@ -14,7 +14,7 @@ mod links;
 mod sessions;
 mod tokens;
 
-pub use branches::{Branch, BranchFilter, BranchState};
+pub use branches::{Branch, BranchFilter, BranchState, Previews};
 pub use db::{LOCK_CHECKED_EVERY, Options, Store, StoreError};
 pub use documents::{Append, AuthorRange, DiskRecord, DocumentRow, Intent, Loaded, LogRow, NewDocument};
 pub use drafts::{DRAFT_BYTES, DRAFT_BYTES_PER_SESSION, DRAFTS_KEPT, DRAFTS_PER_SESSION, Draft, DraftHead};
@@ -54,5 +54,6 @@ pub(crate) fn a_branch() -> Branch {
         updated_at_ms: 0,
         size_bytes: None,
         measured_at_ms: None,
+        previews: Previews::Members,
     }
 }

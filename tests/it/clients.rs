@@ -128,7 +128,9 @@ scenarios!(
     stops,
     crowded,
     tls,
-    refusals
+    refusals,
+    previews,
+    preview_domain
 );
 
 /// Starts and stops a Postgres cluster of its own.

@@ -355,6 +355,9 @@ export async function refusals() {
   assert.match(lastLine(await refused({ PERCH_DATA: file })), /--data: can't make the data folder .*a-file/)
   assert.match(await refused({}, ['--listen', 'nowhere']), /invalid value 'nowhere' for '--listen/)
   assert.match(await refused({ PERCH_PUBLIC_URL: 'ftp://x' }), /invalid value 'ftp:\/\/x' for '--public-url/)
+  const site = { PERCH_PUBLIC_URL: 'https://code.example.org', PERCH_PREVIEW_DOMAIN: 'preview.example.org' }
+  assert.match(lastLine(await refused(site)), /--preview-domain: previews beneath `preview.example.org` would be of the same site as `code.example.org`/)
+  assert.match(await refused({ PERCH_SESSION_NETWORK_ALLOW: 'git.lan' }), /invalid value 'git.lan' for '--session-network-allow/)
   assert.match(await refused({ PERCH_OWNER_TOKEN: 'short' }), /PERCH_OWNER_TOKEN must have 16 or more/)
   assert.match(await refused({ PERCH_LOG: 'perch=loud' }), /PERCH_LOG: `perch=loud` is no log filter/)
   const secret = 'postgres:/oops:secret'

@@ -93,8 +93,8 @@ export async function every_route() {
     'patch /v1/branches/{branch}': [base, { name: 'evil' }],
     'delete /v1/branches/{branch}': [`/v1/branches/${spare.id}?confirm=${spare.id}`, undefined]
   }
-  // Open to a reader: a fresh token of its own right, a link's visitor, a draft of its own (it can have none).
-  const harmless = ['post /v1/branches/{branch}/sessions/{session}/token', 'post /v1/links/{secret}/session', 'delete /v1/branches/{branch}/drafts/{draft}']
+  // Open to a reader: a fresh token of its own right, a link's visitor, a draft of its own (it can have none), a preview.
+  const harmless = ['post /v1/branches/{branch}/sessions/{session}/token', 'post /v1/links/{secret}/session', 'delete /v1/branches/{branch}/drafts/{draft}', 'post /v1/branches/{branch}/ports/{port}/preview']
   const { paths } = await json('/v1/openapi.json')
   const all = Object.entries(paths).flatMap(([route, item]) => Object.keys(item).filter((method) => method !== 'get').map((method) => `${method} ${route}`))
   assert.deepEqual(all.toSorted(), [...Object.keys(routes), ...harmless].toSorted())
