@@ -165,11 +165,11 @@ impl Hub {
 
     async fn recover(&self) -> Result<(), StoreError> {
         let behind = self.context.store.needs_recovery(&self.context.branch).await?;
-        // Temporary files of no write under way: of one that never began, or whose end was recorded.
-        let under_way: Vec<_> =
-            behind.iter().filter_map(|row| row.disk.intent.as_ref()).map(|intent| &intent.temp).collect();
+        // Temporary files of no write under way, of one that never began or whose end was recorded, and not watched.
+        let mut needed = self.context.store.asides(&self.context.branch).await?;
+        needed.extend(behind.iter().filter_map(|row| Some(row.disk.intent.as_ref()?.temp.clone())));
         for name in self.context.workspace.temps().await.unwrap_or_default() {
-            if !under_way.contains(&&name)
+            if !needed.contains(&name)
                 && let Err(error) = self.context.workspace.remove_temp(&name).await
             {
                 warn!(branch.id = %self.context.branch, %error, "a temporary file is left over");

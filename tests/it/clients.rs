@@ -100,6 +100,7 @@ scenarios!(
     h10,
     h11,
     h12,
+    late_writers,
     tree,
     edits,
     folders,

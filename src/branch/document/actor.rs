@@ -1,5 +1,6 @@
 //! The task of one document: commands, timers, end.
 
+use super::asides::Asides;
 use super::disk::{Disk, JobDone, Waiter};
 use super::log::Log;
 use super::open::OpenContext;
@@ -51,6 +52,7 @@ pub(super) struct Actor {
     pub(super) connections: HashMap<ConnectionId, Connection>,
     pub(super) log: Log,
     pub(super) disk: Disk,
+    pub(super) asides: Asides,
     /// Connections that wait for a position to be durable.
     pub(super) unanswered: VecDeque<(i64, ConnectionId)>,
     /// Updates that wait for what they build on.
@@ -76,6 +78,7 @@ impl Actor {
         live: SharedText,
         log: Log,
         disk: Disk,
+        asides: Asides,
         commands: mpsc::Receiver<Command>,
     ) -> Self {
         Self {
@@ -87,6 +90,7 @@ impl Actor {
             connections: HashMap::new(),
             log,
             disk,
+            asides,
             unanswered: VecDeque::new(),
             held: Vec::new(),
             waiters: Vec::new(),
@@ -159,7 +163,7 @@ impl Actor {
         {
             wake = wake.min(due);
         }
-        wake
+        self.asides.due().map_or(wake, |due| wake.min(due))
     }
 
     async fn on_command(&mut self, command: Command) {
@@ -225,6 +229,7 @@ impl Actor {
             && self.waiters.is_empty()
             && self.commands.is_empty()
             && self.disk.is_quiet()
+            && self.asides.is_empty()
             && self.is_on_disk()
             && now >= self.idle_since + UNLOAD_AFTER;
         if is_idle {
@@ -281,6 +286,7 @@ impl Actor {
         for connection in self.connections.values() {
             connection.close(code, reason);
         }
+        self.drop_asides().await;
         for waiter in self.waiters.drain(..) {
             waiter.answer(Err(DocError::NotFound(self.path.clone())));
         }

@@ -10,6 +10,7 @@
 //! | `log.rs` | positions: what is pending, in flight, durable; who wrote which clocks |
 //! | `changes.rs` | entries of the history |
 //! | `disk.rs` | the file as a peer: checks, ingest of outside changes |
+//! | `asides.rs` | replaced files that somebody still writes to |
 //! | `write_back.rs` | writing the text to the file, and what an interrupted write left |
 //! | `open.rs` | from rows and file to a running actor |
 //!
@@ -19,6 +20,7 @@
 //! are not yet on disk. That halves the memory of an open document and leaves one source of truth.
 
 mod actor;
+mod asides;
 mod changes;
 mod disk;
 mod log;

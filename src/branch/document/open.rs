@@ -1,6 +1,7 @@
 //! From rows and file to a running actor.
 
 use super::actor::Actor;
+use super::asides::Asides;
 use super::disk::Disk;
 use super::log::{Authors, Log};
 use super::{DocError, Document, QUEUE, decode_row};
@@ -119,10 +120,11 @@ async fn start(context: &OpenContext, path: &RelPath, loaded: Loaded) -> Result<
     log.loaded(loaded.log.len(), loaded.log.iter().map(|row| row.data.len()).sum());
     let version = record.synced_hash.as_deref().and_then(Version::from_slice);
     let disk = Disk::new(record.synced_position, record.outside, version);
+    let asides = Asides::new(loaded.asides);
     let (commands, receiver) = mpsc::channel(QUEUE);
     let ended = CancellationToken::new();
     let document = Document { id: id.clone(), commands, ended: ended.clone() };
-    let mut actor = Actor::new(context.clone(), id, path.clone(), live, log, disk, receiver);
+    let mut actor = Actor::new(context.clone(), id, path.clone(), live, log, disk, asides, receiver);
     actor.recover(record.intent).await?;
     let guard = ended.drop_guard();
     let opened = Event::DocumentOpened { path: path.to_string(), document: document.id.clone() };
