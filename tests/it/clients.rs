@@ -101,6 +101,8 @@ scenarios!(
     h11,
     h12,
     late_writers,
+    failed,
+    search_behind,
     tree,
     edits,
     folders,

@@ -39,8 +39,10 @@ enum End {
     Idle,
     /// perch stops.
     Stopping,
-    /// Its connections were told why; nothing more is written.
+    /// It ended for good; nothing more is written.
     Gone,
+    /// Something failed; nothing more is written, and it is loaded anew from its log.
+    Failed,
 }
 
 pub(super) struct Actor {
@@ -105,8 +107,8 @@ impl Actor {
         }
     }
 
-    /// Runs until nobody holds the document, it is gone, or perch stops.
-    pub(super) async fn run(mut self) {
+    /// Runs until nobody holds the document, it is gone, or perch stops. Gives what [`super::Document::is_at_rest`] says.
+    pub(super) async fn run(mut self) -> bool {
         let open = metrics::gauge!("perch_documents");
         open.increment(1);
         let stop = self.context.stop.clone();
@@ -149,8 +151,13 @@ impl Actor {
                 self.log.send(self.context.clock.now_ms()).await;
             }
         };
-        self.finish(end).await;
+        let is_at_rest = self.finish(end).await;
         open.decrement(1);
+        is_at_rest
+    }
+
+    pub(super) fn has_failed(&self) -> bool {
+        self.end == Some(End::Failed)
     }
 
     fn wake_at(&self) -> Instant {
@@ -252,7 +259,7 @@ impl Actor {
         for connection in self.connections.values() {
             connection.close(code::FAILED, reason);
         }
-        self.end = Some(End::Gone);
+        self.end = Some(End::Failed);
         self.tell_closed("failed");
     }
 
@@ -312,10 +319,10 @@ impl Actor {
         }
     }
 
-    async fn finish(mut self, end: End) {
+    async fn finish(mut self, end: End) -> bool {
         // From here commands fail with `Closed`, and their senders ask the branch anew.
         self.commands.close();
-        if end == End::Gone {
+        if matches!(end, End::Gone | End::Failed) {
             // Whoever opens it next must find the file and the log at rest: a write under way would go on without us.
             if let Some(job) = self.job.take() {
                 job.await;
@@ -335,6 +342,7 @@ impl Actor {
         while let Ok(command) = self.commands.try_recv() {
             command.refuse();
         }
+        end == End::Gone || (end != End::Failed && !self.has_failed() && self.is_on_disk())
     }
 }
 

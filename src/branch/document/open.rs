@@ -13,6 +13,7 @@ use crate::crdt::{SharedText, decode, server_client};
 use crate::store::{DiskRecord, Loaded, NewDocument, Store, StoreError};
 use crate::workspace::{FsError, RelPath, Workspace};
 use std::sync::Arc;
+use std::sync::atomic::Ordering;
 use tokio::sync::mpsc;
 use tokio_util::sync::CancellationToken;
 
@@ -122,15 +123,14 @@ async fn start(context: &OpenContext, path: &RelPath, loaded: Loaded) -> Result<
     let disk = Disk::new(record.synced_position, record.outside, version);
     let asides = Asides::new(loaded.asides);
     let (commands, receiver) = mpsc::channel(QUEUE);
-    let ended = CancellationToken::new();
-    let document = Document { id: id.clone(), commands, ended: ended.clone() };
+    let document = Document::new(id.clone(), commands);
     let mut actor = Actor::new(context.clone(), id, path.clone(), live, log, disk, asides, receiver);
     actor.recover(record.intent).await?;
-    let guard = ended.drop_guard();
+    let (guard, is_at_rest) = (document.ended.clone().drop_guard(), Arc::clone(&document.is_at_rest));
     let opened = Event::DocumentOpened { path: path.to_string(), document: document.id.clone() };
     context.events.publish(&opened);
     context.tasks.spawn(async move {
-        actor.run().await;
+        is_at_rest.store(actor.run().await, Ordering::SeqCst);
         drop(guard);
     });
     Ok(document)

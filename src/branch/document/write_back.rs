@@ -261,6 +261,9 @@ impl Actor {
                     is_held,
                 };
                 self.on_wrote(wrote).await;
+                if self.has_failed() {
+                    return Err(DocError::Failed);
+                }
             } else {
                 let record = DiskRecord { intent: None, ..self.disk.record() };
                 self.log.commit(Some(record), self.context.clock.now_ms()).await?;
