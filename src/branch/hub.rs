@@ -34,6 +34,16 @@ pub(super) struct Place {
     _tree: OwnedRwLockReadGuard<()>,
 }
 
+/// What all branches of a perch share.
+pub(super) struct Shared {
+    pub(super) store: Store,
+    pub(super) log: LogWriter,
+    pub(super) clock: Clock,
+    pub(super) tasks: Tasks,
+    /// Bytes of the largest file that is shared live.
+    pub(super) max_bytes: u64,
+}
+
 /// See the module's docs.
 #[derive(Debug)]
 pub struct Hub {
@@ -55,18 +65,15 @@ impl Hub {
     ///
     /// # Errors
     /// [`StoreError`] when the database does not answer.
-    pub async fn open(
+    pub(super) async fn open(
         branch: BranchId,
         workspace: Workspace,
-        store: Store,
-        log: LogWriter,
-        clock: Clock,
-        tasks: Tasks,
-        max_bytes: u64,
+        versions: Arc<Versions>,
+        shared: Shared,
     ) -> Result<Arc<Self>, StoreError> {
+        let Shared { store, log, clock, tasks, max_bytes } = shared;
         let stop = tasks.stopping().clone();
         let closed = stop.child_token();
-        let versions = Arc::new(Versions::default());
         let events = Events::new(clock.clone());
         let follows = Arc::new(Follows::default());
         let (watch, signs) = watch(&workspace);

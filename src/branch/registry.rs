@@ -1,8 +1,9 @@
 //! All branches: made, found, opened once, changed, forked, removed.
 
-use super::hub::Hub;
+use super::hub::{Hub, Shared};
 use super::log_writer::LogWriter;
 use super::making::{self, ArchiveFormat, Git, Making, Phase, Progress};
+use super::versions::Shelf;
 use crate::base::{BranchId, Clock, Tasks};
 use crate::store::{Branch, BranchState, Store, StoreError};
 use crate::workspace::{FsError, Workspace};
@@ -159,6 +160,7 @@ struct Inner {
     clock: Clock,
     tasks: Tasks,
     open: Mutex<HashMap<BranchId, Open>>,
+    versions: Shelf,
     making: Mutex<HashMap<BranchId, Arc<Making>>>,
     going: Mutex<HashSet<BranchId>>,
     measuring: Mutex<HashSet<BranchId>>,
@@ -189,6 +191,7 @@ impl Branches {
             clock,
             tasks,
             open: Mutex::default(),
+            versions: Shelf::default(),
             making: Mutex::default(),
             going: Mutex::default(),
             measuring: Mutex::default(),
@@ -576,10 +579,14 @@ impl Branches {
                     }
                 };
                 let inner = &self.inner;
-                let (store, log) = (inner.store.clone(), inner.log.clone());
-                let (clock, tasks) = (inner.clock.clone(), inner.tasks.clone());
-                let max_bytes = inner.options.max_document_bytes;
-                Ok(Hub::open(id.clone(), workspace, store, log, clock, tasks, max_bytes).await?)
+                let shared = Shared {
+                    store: inner.store.clone(),
+                    log: inner.log.clone(),
+                    clock: inner.clock.clone(),
+                    tasks: inner.tasks.clone(),
+                    max_bytes: inner.options.max_document_bytes,
+                };
+                Ok(Hub::open(id.clone(), workspace, inner.versions.take(id), shared).await?)
             })
             .await
             .cloned();
@@ -611,6 +618,7 @@ impl Branches {
                 || entry.cell.get().is_some_and(|hub| Arc::strong_count(hub) > 1 || !hub.is_quiet());
             is_held || entry.used.elapsed() < unused
         });
+        self.inner.versions.trim();
         before - open.len()
     }
 
@@ -678,6 +686,7 @@ impl Branches {
         crate::base::fault("branch-removed");
         self.inner.store.delete_branch(id).await?;
         self.inner.sizes.lock().remove(id);
+        self.inner.versions.forget(id);
         self.inner.changed.notify_waiters();
         info!(branch.id = %id, "deleted");
         Ok(())
@@ -823,6 +832,8 @@ mod tests {
         assert_eq!(branches.close_idle(Duration::ZERO), 0, "held");
         std::fs::write(hub.workspace().folder().join("a.txt"), "text").unwrap();
         let document = hub.document(&"a.txt".parse().unwrap(), false).await.unwrap();
+        let (path, ann) = ("a.txt".parse().unwrap(), "ann".parse().unwrap());
+        let read = hub.read(&path, Some(&ann)).await.unwrap();
         drop(hub);
         assert_eq!(branches.close_idle(Duration::ZERO), 0, "a document is open");
         branches.opened(&id).unwrap().close().await;
@@ -832,7 +843,11 @@ mod tests {
         assert_eq!(branches.close_idle(Duration::from_secs(60)), 0, "used lately");
         assert_eq!(branches.close_idle(Duration::ZERO), 1);
         assert!(branches.opened(&id).is_none());
-        assert!(branches.hub(&id).await.is_ok());
+        let hub = branches.hub(&id).await.unwrap();
+        let versions = &hub.context.versions;
+        assert_eq!(versions.last_read(&ann, &path), Some(read.version), "as if it had never been closed");
+        assert_eq!(versions.text(read.version).as_deref(), Some("text"));
+        drop(hub);
         assert!(branches.take_room(&id, 990).await.is_ok());
         assert!(matches!(branches.take_room(&id, 990).await, Err(BranchError::Full { .. })));
         drop(branches);
