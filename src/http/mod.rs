@@ -9,6 +9,7 @@ mod error;
 mod events;
 mod files;
 mod history;
+mod inflow;
 mod links;
 mod logging;
 mod metrics;
@@ -25,6 +26,7 @@ mod tokens;
 
 pub use client::Peer;
 pub use error::ApiError;
+pub use inflow::Inflow;
 pub use metrics::upkeep;
 pub use state::{AppState, Site};
 

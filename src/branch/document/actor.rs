@@ -1,6 +1,5 @@
 //! The task of one document: commands, timers, end.
 
-use super::asides::Asides;
 use super::disk::{Disk, JobDone, Waiter};
 use super::log::Log;
 use super::open::OpenContext;
@@ -54,7 +53,6 @@ pub(super) struct Actor {
     pub(super) connections: HashMap<ConnectionId, Connection>,
     pub(super) log: Log,
     pub(super) disk: Disk,
-    pub(super) asides: Asides,
     /// Connections that wait for a position to be durable.
     pub(super) unanswered: VecDeque<(i64, ConnectionId)>,
     /// Updates that wait for what they build on.
@@ -80,7 +78,6 @@ impl Actor {
         live: SharedText,
         log: Log,
         disk: Disk,
-        asides: Asides,
         commands: mpsc::Receiver<Command>,
     ) -> Self {
         Self {
@@ -92,7 +89,6 @@ impl Actor {
             connections: HashMap::new(),
             log,
             disk,
-            asides,
             unanswered: VecDeque::new(),
             held: Vec::new(),
             waiters: Vec::new(),
@@ -170,7 +166,7 @@ impl Actor {
         {
             wake = wake.min(due);
         }
-        self.asides.due().map_or(wake, |due| wake.min(due))
+        self.disk.asides.due().map_or(wake, |due| wake.min(due))
     }
 
     async fn on_command(&mut self, command: Command) {
@@ -236,7 +232,6 @@ impl Actor {
             && self.waiters.is_empty()
             && self.commands.is_empty()
             && self.disk.is_quiet()
-            && self.asides.is_empty()
             && self.is_on_disk()
             && now >= self.idle_since + UNLOAD_AFTER;
         if is_idle {

@@ -58,20 +58,20 @@ impl Actor {
     /// Keeps a replaced file that somebody still has open; durable with the next commit.
     pub(super) fn keep_aside(&mut self, name: &str, base: Bytes) {
         self.log.keep_aside(name, base);
-        self.asides.files.push(Aside { name: name.to_owned(), since: Instant::now() });
-        self.asides.look_at = Instant::now() + QUIET;
+        self.disk.asides.files.push(Aside { name: name.to_owned(), since: Instant::now() });
+        self.disk.asides.look_at = Instant::now() + QUIET;
     }
 
     /// Takes in what was written to replaced files since, of those that nobody has open any more.
     pub(super) async fn look_at_asides(&mut self) {
-        self.asides.look_at = Instant::now() + QUIET;
-        let too_many = self.asides.files.len().saturating_sub(MAX_ASIDE);
-        for (index, aside) in std::mem::take(&mut self.asides.files).into_iter().enumerate() {
+        self.disk.asides.look_at = Instant::now() + QUIET;
+        let too_many = self.disk.asides.files.len().saturating_sub(MAX_ASIDE);
+        for (index, aside) in std::mem::take(&mut self.disk.asides.files).into_iter().enumerate() {
             let is_last_look = index < too_many || aside.since.elapsed() > ASIDE_FOR;
             // Asked before it is read: what nobody has open and no path leads to is final.
             let is_held = self.context.workspace.has_writers(&aside.name).await.unwrap_or(true);
             if is_held && !is_last_look {
-                self.asides.files.push(aside);
+                self.disk.asides.files.push(aside);
                 continue;
             }
             if let Err(error) = self.take_in_aside(&aside.name).await {
@@ -109,7 +109,7 @@ impl Actor {
 
     /// Gives up what is still written to replaced files: the document has ended for good.
     pub(super) async fn drop_asides(&mut self) {
-        for aside in std::mem::take(&mut self.asides.files) {
+        for aside in std::mem::take(&mut self.disk.asides.files) {
             self.remove_temp(&aside.name).await;
         }
     }

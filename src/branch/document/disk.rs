@@ -1,6 +1,7 @@
 //! The file as a peer: when to look, what differs, and how that becomes an edit.
 
 use super::actor::Actor;
+use super::asides::Asides;
 use super::sync::code;
 use super::write_back::Wrote;
 use super::{Author, Content, DocError, WriteBase, decode_row};
@@ -135,11 +136,12 @@ pub(super) struct Disk {
     write_now: bool,
     suspicion: Option<Suspicion>,
     retry: Option<(Instant, Duration)>,
+    pub(super) asides: Asides,
     jobs: u64,
 }
 
 impl Disk {
-    pub(super) fn new(position: i64, outside: Vec<i64>, version: Option<Version>) -> Self {
+    pub(super) fn new(position: i64, outside: Vec<i64>, version: Option<Version>, asides: Asides) -> Self {
         let now = Instant::now();
         Self {
             position,
@@ -152,6 +154,7 @@ impl Disk {
             write_now: false,
             suspicion: None,
             retry: None,
+            asides,
             jobs: 0,
         }
     }
@@ -194,7 +197,10 @@ impl Disk {
     }
 
     pub(super) fn is_quiet(&self) -> bool {
-        self.dirty_since.is_none() && self.wanted.is_none() && self.suspicion.is_none()
+        self.dirty_since.is_none()
+            && self.wanted.is_none()
+            && self.suspicion.is_none()
+            && self.asides.is_empty()
     }
 
     /// When there is something to do.
@@ -272,7 +278,7 @@ impl Actor {
     /// Starts what is due: a look, a write-back, or a look at replaced files.
     pub(super) async fn work_on_disk(&mut self) {
         let now = Instant::now();
-        if self.asides.due().is_some_and(|due| due <= now) {
+        if self.disk.asides.due().is_some_and(|due| due <= now) {
             self.look_at_asides().await;
         }
         if self.job.is_some() || self.disk.due().is_none_or(|due| due > now) {

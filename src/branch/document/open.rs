@@ -120,11 +120,10 @@ async fn start(context: &OpenContext, path: &RelPath, loaded: Loaded) -> Result<
     let mut log = Log::new(id.clone(), context.log.clone(), position, Authors::load(&loaded.authors));
     log.loaded(loaded.log.len(), loaded.log.iter().map(|row| row.data.len()).sum());
     let version = record.synced_hash.as_deref().and_then(Version::from_slice);
-    let disk = Disk::new(record.synced_position, record.outside, version);
-    let asides = Asides::new(loaded.asides);
+    let disk = Disk::new(record.synced_position, record.outside, version, Asides::new(loaded.asides));
     let (commands, receiver) = mpsc::channel(QUEUE);
     let document = Document::new(id.clone(), commands);
-    let mut actor = Actor::new(context.clone(), id, path.clone(), live, log, disk, asides, receiver);
+    let mut actor = Actor::new(context.clone(), id, path.clone(), live, log, disk, receiver);
     actor.recover(record.intent).await?;
     let (guard, is_at_rest) = (document.ended.clone().drop_guard(), Arc::clone(&document.is_at_rest));
     let opened = Event::DocumentOpened { path: path.to_string(), document: document.id.clone() };

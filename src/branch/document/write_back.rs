@@ -191,7 +191,7 @@ impl Actor {
             self.context.events.note_own(&self.path, Own::Wrote(version), &by);
             self.tell_file(before.is_none(), by);
         }
-        if let Some(name) = wrote.temp.filter(|name| !self.asides.holds(name)) {
+        if let Some(name) = wrote.temp.filter(|name| !self.disk.asides.holds(name)) {
             self.remove_temp(&name).await;
         }
         self.settle_waiters();
