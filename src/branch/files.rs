@@ -1,7 +1,7 @@
 //! The file API's side of a branch: what goes beyond reading and writing one file. Open documents and files agree in
 //! all of it: what is looked at or copied is first brought to disk, what is deleted closes.
 
-use super::document::{Content, DocError, WriteBase};
+use super::document::{Content, DocError, Document, WriteBase};
 use super::edits::{self, EditError, TextEdit};
 use super::events::{Event, Own};
 use super::hub::{Hub, Known, Slot};
@@ -15,6 +15,7 @@ use bytes::Bytes;
 use futures_util::StreamExt;
 use std::sync::Arc;
 use std::time::Duration;
+use tokio::time::Instant;
 
 /// Documents that are flushed or closed at once.
 const AT_ONCE: usize = 32;
@@ -71,6 +72,16 @@ impl From<FsError> for FilesError {
     }
 }
 
+/// What a search found.
+#[derive(Clone, Debug)]
+pub struct Searched {
+    /// The lines.
+    pub found: FoundLines,
+    /// Files that were searched as they are on disk, because what was typed into them could not be brought there in
+    /// time; sorted.
+    pub behind: Vec<RelPath>,
+}
+
 /// What an edit came to.
 #[derive(Clone, Debug)]
 pub struct Edited {
@@ -101,7 +112,7 @@ impl Hub {
     /// [`DocError::NotFound`] when there is nothing.
     pub async fn stat(&self, path: &RelPath) -> Result<Entry, FilesError> {
         if let Ok(resolved) = self.resolve(path).await
-            && let Some(document) = self.open_document(&resolved).await
+            && let Ok(Some(document)) = self.current(&resolved).await
         {
             // What can't be written now is looked at as it is.
             let _ = document.flush().await;
@@ -115,24 +126,37 @@ impl Hub {
     /// # Errors
     /// That of one document which could not be brought to disk.
     pub(super) async fn flush_in(&self, folder: Option<&RelPath>) -> Result<(), DocError> {
-        let flush = async |(_, slot): (RelPath, Slot)| {
-            let document = slot.lock().await.clone();
-            let Some(document) = document else { return Ok(()) };
+        let flush = async |(path, _): (RelPath, Slot)| self.flush_at(&path).await;
+        let slots = futures_util::stream::iter(self.slots_in(folder));
+        let outcomes: Vec<_> = slots.map(flush).buffer_unordered(AT_ONCE).collect().await;
+        outcomes.into_iter().collect()
+    }
+
+    /// The same for one resolved path.
+    async fn flush_at(&self, path: &RelPath) -> Result<(), DocError> {
+        while let Some(document) = self.current(path).await? {
             match document.flush().await {
-                // One that closes has written what it had once it has ended.
-                Err(DocError::Closed) => {
-                    document.ended().await;
-                    Ok(())
-                }
-                Ok(_) | Err(DocError::NotFound(_)) => Ok(()),
-                Err(error) => Err(error),
+                // Whether it had written all that it had is looked at anew.
+                Err(DocError::Closed) => {}
+                Ok(_) | Err(DocError::NotFound(_)) => break,
+                Err(error) => return Err(error),
             }
+        }
+        Ok(())
+    }
+
+    /// The same for documents that are open, for who holds the tree; a closed one is brought to disk when it is read.
+    pub(super) async fn flush_open(&self, folder: &RelPath) -> Result<(), DocError> {
+        let flush = async |document: Document| match document.flush().await {
+            Ok(_) | Err(DocError::NotFound(_)) => Ok(()),
+            Err(DocError::Closed) => {
+                document.ended().await;
+                Ok(())
+            }
+            Err(error) => Err(error),
         };
-        let outcomes: Vec<_> = futures_util::stream::iter(self.slots_in(folder))
-            .map(flush)
-            .buffer_unordered(AT_ONCE)
-            .collect()
-            .await;
+        let open = futures_util::stream::iter(self.open_in(Some(folder)).await);
+        let outcomes: Vec<_> = open.map(flush).buffer_unordered(AT_ONCE).collect().await;
         outcomes.into_iter().collect()
     }
 
@@ -360,14 +384,22 @@ impl Hub {
         pattern: &Pattern,
         within: Option<&RelPath>,
         limit: usize,
-    ) -> Result<Option<FoundLines>, FilesError> {
+    ) -> Result<Option<Searched>, FilesError> {
         let real = match within {
             Some(path) => self.workspace().resolve(path).await.ok(),
             None => None,
         };
-        // A document whose file can't be written now is searched as it is on disk.
-        let _ = tokio::time::timeout(FLUSH_WITHIN, self.flush_in(real.as_ref())).await;
-        Ok(self.workspace().search(pattern, within, limit).await?)
+        let until = Instant::now() + FLUSH_WITHIN;
+        let flush = async |(path, _): (RelPath, Slot)| {
+            let flushed = tokio::time::timeout_at(until, self.flush_at(&path)).await;
+            (!matches!(flushed, Ok(Ok(())))).then_some(path)
+        };
+        let slots = futures_util::stream::iter(self.slots_in(real.as_ref()));
+        let behind: Vec<_> = slots.map(flush).buffer_unordered(AT_ONCE).collect().await;
+        let mut behind: Vec<_> = behind.into_iter().flatten().collect();
+        behind.sort_unstable();
+        let found = self.workspace().search(pattern, within, limit).await?;
+        Ok(found.map(|found| Searched { found, behind }))
     }
 
     /// Files by likeness of their paths.

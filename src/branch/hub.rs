@@ -60,6 +60,14 @@ pub(super) struct Place {
     _tree: OwnedRwLockReadGuard<()>,
 }
 
+/// What all branches of a perch share.
+pub(super) struct Shared {
+    pub(super) store: Store,
+    pub(super) log: LogWriter,
+    pub(super) clock: Clock,
+    pub(super) tasks: Tasks,
+}
+
 /// See the module's docs.
 #[derive(Debug)]
 pub struct Hub {
@@ -88,18 +96,16 @@ impl Hub {
     ///
     /// # Errors
     /// [`StoreError`] when the database does not answer.
-    pub async fn open(
+    pub(super) async fn open(
         branch: BranchId,
         workspace: Workspace,
-        store: Store,
-        log: LogWriter,
-        clock: Clock,
-        tasks: Tasks,
+        versions: Arc<Versions>,
+        shared: Shared,
         options: &BranchOptions,
     ) -> Result<Arc<Self>, StoreError> {
+        let Shared { store, log, clock, tasks } = shared;
         let stop = tasks.stopping().clone();
         let closed = stop.child_token();
-        let versions = Arc::new(Versions::default());
         let events = Events::new(clock.clone());
         let egress = Arc::clone(&options.egress);
         let ports = Ports::new(Arc::clone(&events), egress.reach);
@@ -254,11 +260,11 @@ impl Hub {
 
     async fn recover(&self) -> Result<(), StoreError> {
         let behind = self.context.store.needs_recovery(&self.context.branch).await?;
-        // Temporary files of no write under way: of one that never began, or whose end was recorded.
-        let under_way: Vec<_> =
-            behind.iter().filter_map(|row| row.disk.intent.as_ref()).map(|intent| &intent.temp).collect();
+        // Temporary files of no write under way, of one that never began or whose end was recorded, and not watched.
+        let mut needed = self.context.store.asides(&self.context.branch).await?;
+        needed.extend(behind.iter().filter_map(|row| Some(row.disk.intent.as_ref()?.temp.clone())));
         for name in self.context.workspace.temps().await.unwrap_or_default() {
-            if !under_way.contains(&&name)
+            if !needed.contains(&name)
                 && let Err(error) = self.context.workspace.remove_temp(&name).await
             {
                 warn!(branch.id = %self.context.branch, %error, "a temporary file is left over");
@@ -271,7 +277,12 @@ impl Hub {
             let Ok(path) = row.path.parse() else { continue };
             let outcome = match self.document(&path, true).await {
                 Ok(document) => document.flush().await.map(|_| ()),
-                Err(error) => Err(error),
+                Err(error) => {
+                    if !error.is_no_document() {
+                        *self.slot(&path).lock().await = Some(Document::behind(row.id));
+                    }
+                    Err(error)
+                }
             };
             if let Err(error) = outcome {
                 warn!(branch.id = %self.context.branch, "`{path}` is behind its log: {error}");
@@ -317,6 +328,27 @@ impl Hub {
         document.filter(|document| !document.is_closed())
     }
 
+    /// The document of a resolved path if it is open, or has to be: it ended before its file held all that its log does.
+    /// Not for who holds the tree.
+    ///
+    /// # Errors
+    /// Why that one can't be opened again.
+    pub(super) async fn current(&self, path: &RelPath) -> Result<Option<Document>, DocError> {
+        let Some(slot) = self.slots.lock().get(path).cloned() else { return Ok(None) };
+        let Some(document) = slot.lock().await.clone() else { return Ok(None) };
+        if !document.is_closed() {
+            return Ok(Some(document));
+        }
+        document.ended().await;
+        if document.is_at_rest() {
+            return Ok(None);
+        }
+        match self.document(path, false).await {
+            Err(error) if error.is_no_document() => Ok(None),
+            opened => opened.map(Some),
+        }
+    }
+
     /// Where documents are open, or are being opened: at `folder` and in it; everywhere without one.
     pub(super) fn slots_in(&self, folder: Option<&RelPath>) -> Vec<(RelPath, Slot)> {
         let slots = self.slots.lock();
@@ -348,7 +380,7 @@ impl Hub {
         if slots.len() > 1_024 {
             slots.retain(|_, slot| {
                 Arc::strong_count(slot) > 1
-                    || slot.try_lock().is_ok_and(|held| held.as_ref().is_some_and(|doc| !doc.has_ended()))
+                    || slot.try_lock().is_ok_and(|held| held.as_ref().is_some_and(|doc| !doc.is_at_rest()))
             });
         }
         Arc::clone(slots.entry(path.clone()).or_default())
@@ -393,12 +425,17 @@ impl Hub {
         }
         let context = self.context.clone();
         let opening = self.context.tasks.spawn(async move {
-            if let Some(document) = place.held.take() {
+            if let Some(document) = &*place.held {
                 document.ended().await;
             }
-            let document = document::open(&context, &place.path, may_create).await?;
-            *place.held = Some(document.clone());
-            Ok((place, document))
+            let opened = document::open(&context, &place.path, may_create).await;
+            match &opened {
+                Ok(document) => *place.held = Some(document.clone()),
+                Err(error) if error.is_no_document() => *place.held = None,
+                // What an earlier one left undone still is.
+                Err(_) => {}
+            }
+            Ok((place, opened?))
         });
         opening.await.unwrap_or(Err(DocError::Failed))
     }
@@ -450,9 +487,7 @@ impl Hub {
         match self.open_at(place, false).await {
             Ok((place, document)) => Ok(Known::Document(place, document)),
             // Deleted or replaced outside: a plain file, or none.
-            Err(DocError::NotFound(_) | DocError::NotText { .. } | DocError::TooLarge { .. }) => {
-                Ok(Known::Plain(self.place(&path).await?))
-            }
+            Err(error) if error.is_no_document() => Ok(Known::Plain(self.place(&path).await?)),
             Err(error) => Err(error),
         }
     }
@@ -464,18 +499,15 @@ impl Hub {
     pub async fn read(&self, path: &RelPath, reader: Option<&SessionId>) -> Result<Content, DocError> {
         let tree = self.tree.read().await;
         let path = self.resolve(path).await?;
-        let mut open = self.open_document(&path).await;
         drop(tree);
         let content = loop {
-            match open.take() {
-                Some(document) => match document.flush().await {
-                    // It unloaded just then; the file holds all of it.
-                    Err(DocError::Closed) => document.ended().await,
-                    outcome => break outcome?,
-                },
-                None => {
-                    break self.read_plain(&path).await?.ok_or_else(|| DocError::NotFound(path.clone()))?;
-                }
+            let Some(document) = self.current(&path).await? else {
+                break self.read_plain(&path).await?.ok_or_else(|| DocError::NotFound(path.clone()))?;
+            };
+            match document.flush().await {
+                // It closed just then; mostly the file holds all of it.
+                Err(DocError::Closed) => {}
+                outcome => break outcome?,
             }
         };
         if let Some(session) = reader {

@@ -24,7 +24,7 @@ pub use document::{
 };
 pub use edits::{EditError, TextEdit};
 pub use events::{EVENTS_KEPT, Event, EventId, EventJson, Events, Listener, MAX_LISTENERS, Told};
-pub use files::{Edited, FilesError};
+pub use files::{Edited, FilesError, Searched};
 pub use history::{DraftText, History, HistoryError, Hunk, LineAuthor, Lines};
 pub use hub::{Hub, Visit};
 pub use log_writer::{LogError, LogWriter};

@@ -134,7 +134,7 @@ impl Hub {
         }
         self.close_stale_beneath(&to).await?;
         // What is moved is what editors see.
-        self.flush_in(Some(&from)).await?;
+        self.flush_open(&from).await?;
         let mut moving = self.hold_all(&from, &to).await?;
         let rows: Vec<_> = moving.iter().map(|one| (one.row.clone(), one.to.to_string())).collect();
         self.store().plan_moves(&rows).await.map_err(log_error)?;

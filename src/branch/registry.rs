@@ -1,8 +1,9 @@
 //! All branches: made, found, opened once, changed, forked, removed.
 
-use super::hub::Hub;
+use super::hub::{Hub, Shared};
 use super::log_writer::LogWriter;
 use super::making::{self, ArchiveFormat, Git, Making, Phase, Progress};
+use super::versions::Shelf;
 use crate::base::{BranchId, Clock, Tasks};
 use crate::egress;
 use crate::sandbox::Owners;
@@ -167,6 +168,7 @@ struct Inner {
     clock: Clock,
     tasks: Tasks,
     open: Mutex<HashMap<BranchId, Open>>,
+    versions: Shelf,
     making: Mutex<HashMap<BranchId, Arc<Making>>>,
     going: Mutex<HashSet<BranchId>>,
     measuring: Mutex<HashSet<BranchId>>,
@@ -197,6 +199,7 @@ impl Branches {
             clock,
             tasks,
             open: Mutex::default(),
+            versions: Shelf::default(),
             making: Mutex::default(),
             going: Mutex::default(),
             measuring: Mutex::default(),
@@ -597,9 +600,13 @@ impl Branches {
                     }
                 };
                 let inner = &self.inner;
-                let (store, log) = (inner.store.clone(), inner.log.clone());
-                let (clock, tasks) = (inner.clock.clone(), inner.tasks.clone());
-                Ok(Hub::open(id.clone(), workspace, store, log, clock, tasks, &inner.options).await?)
+                let shared = Shared {
+                    store: inner.store.clone(),
+                    log: inner.log.clone(),
+                    clock: inner.clock.clone(),
+                    tasks: inner.tasks.clone(),
+                };
+                Ok(Hub::open(id.clone(), workspace, inner.versions.take(id), shared, &inner.options).await?)
             })
             .await
             .cloned();
@@ -645,6 +652,7 @@ impl Branches {
                 || entry.cell.get().is_some_and(|hub| Arc::strong_count(hub) > 1 || !hub.is_quiet());
             is_held || entry.used.elapsed() < unused
         });
+        self.inner.versions.trim();
         before - open.len()
     }
 
@@ -721,6 +729,7 @@ impl Branches {
         crate::base::fault("branch-removed");
         self.inner.store.delete_branch(id).await?;
         self.inner.sizes.lock().remove(id);
+        self.inner.versions.forget(id);
         self.inner.changed.notify_waiters();
         info!(branch.id = %id, "deleted");
         Ok(())
@@ -872,6 +881,8 @@ mod tests {
         assert!(Arc::clone(&hub).visit().is_some(), "places come free");
         std::fs::write(hub.workspace().folder().join("a.txt"), "text").unwrap();
         let document = hub.document(&"a.txt".parse().unwrap(), false).await.unwrap();
+        let (path, ann) = ("a.txt".parse().unwrap(), "ann".parse().unwrap());
+        let read = hub.read(&path, Some(&ann)).await.unwrap();
         drop(hub);
         assert_eq!(branches.close_idle(Duration::ZERO), 0, "a document is open");
         branches.opened(&id).unwrap().close().await;
@@ -881,7 +892,11 @@ mod tests {
         assert_eq!(branches.close_idle(Duration::from_secs(60)), 0, "used lately");
         assert_eq!(branches.close_idle(Duration::ZERO), 1);
         assert!(branches.opened(&id).is_none());
-        assert!(branches.hub(&id).await.is_ok());
+        let hub = branches.hub(&id).await.unwrap();
+        let versions = &hub.context.versions;
+        assert_eq!(versions.last_read(&ann, &path), Some(read.version), "as if it had never been closed");
+        assert_eq!(versions.text(read.version).as_deref(), Some("text"));
+        drop(hub);
         assert!(branches.take_room(&id, 990).await.is_ok());
         assert!(matches!(branches.take_room(&id, 990).await, Err(BranchError::Full { .. })));
         drop(branches);

@@ -1,6 +1,6 @@
 //! Versions of files as the file API names them, and the texts that were handed out under them.
 
-use crate::base::SessionId;
+use crate::base::{BranchId, SessionId};
 use crate::workspace::RelPath;
 use parking_lot::Mutex;
 use sha2::{Digest, Sha256};
@@ -13,6 +13,10 @@ use std::sync::Arc;
 const KEPT_BYTES: usize = 16 * 1024 * 1024;
 /// (session, path) pairs per branch whose last read version is remembered; past it the oldest is forgotten.
 const KEPT_READS: usize = 10_000;
+/// About what one such pair takes.
+const READ_BYTES: usize = 256;
+/// Bytes kept for branches that are closed; past it those that were opened longest ago are forgotten.
+const SHELF_BYTES: usize = 64 * 1024 * 1024;
 
 /// The SHA-256 of a file's bytes. Its text form is the `ETag` without quotes.
 #[derive(Clone, Copy, PartialEq, Eq, Hash)]
@@ -123,6 +127,57 @@ impl Versions {
     pub fn last_read(&self, session: &SessionId, path: &RelPath) -> Option<Version> {
         self.kept.lock().reads.get(&(session.clone(), path.clone())).copied()
     }
+
+    /// About what is kept.
+    fn len_bytes(&self) -> usize {
+        let kept = self.kept.lock();
+        kept.bytes + kept.reads.len() * READ_BYTES
+    }
+}
+
+/// The versions of all branches, those opened last at the end. A branch that is closed while nobody uses it finds its
+/// own again: what a session read is the base of its next write, however long it thinks.
+#[derive(Debug, Default)]
+pub(super) struct Shelf {
+    branches: Mutex<VecDeque<(BranchId, Arc<Versions>)>>,
+}
+
+impl Shelf {
+    /// Those of a branch that is being opened.
+    pub(super) fn take(&self, branch: &BranchId) -> Arc<Versions> {
+        let mut branches = self.branches.lock();
+        let at = branches.iter().position(|(of, _)| of == branch);
+        let known = at.and_then(|at| branches.remove(at));
+        let versions = known.map(|(_, versions)| versions).unwrap_or_default();
+        branches.push_back((branch.clone(), Arc::clone(&versions)));
+        versions
+    }
+
+    /// Forgets those of a branch that is deleted.
+    pub(super) fn forget(&self, branch: &BranchId) {
+        self.branches.lock().retain(|(of, _)| of != branch);
+    }
+
+    /// Forgets those of closed branches that are empty, or past the bound.
+    pub(super) fn trim(&self) {
+        let mut left = SHELF_BYTES;
+        let mut branches = self.branches.lock();
+        let mut kept: VecDeque<_> = branches
+            .drain(..)
+            .rev()
+            .filter(|(_, versions)| {
+                if Arc::strong_count(versions) > 1 {
+                    return true;
+                }
+                let len_bytes = versions.len_bytes();
+                let fits = len_bytes > 0 && len_bytes <= left;
+                left = if fits { left - len_bytes } else { left };
+                fits
+            })
+            .collect();
+        kept.make_contiguous().reverse();
+        *branches = kept;
+    }
 }
 
 #[cfg(test)]
@@ -137,6 +192,35 @@ mod tests {
         for bad in ["", "\"", "W/\"x\"", &"é".repeat(32), &"g".repeat(64)] {
             assert_eq!(Version::parse(bad), None, "{bad}");
         }
+    }
+
+    #[test]
+    fn closed_branches_are_bounded_open_ones_stay() {
+        let shelf = Shelf::default();
+        let full = |branch: &BranchId, with: u8| {
+            let versions = shelf.take(branch);
+            for n in 0..4 {
+                versions.remember(Version::of(&[with, n]), &"x".repeat(KEPT_BYTES / 4));
+            }
+            versions
+        };
+        let branches: Vec<_> = (0..8).map(|_| BranchId::generate()).collect();
+        let open = full(&branches[0], 0);
+        for (branch, with) in branches[1..].iter().zip(1..) {
+            full(branch, with);
+        }
+        shelf.take(&BranchId::generate());
+        shelf.trim();
+        let left: Vec<_> = shelf.branches.lock().iter().map(|(branch, _)| branch.clone()).collect();
+        assert_eq!(
+            left,
+            [&branches[..1], &branches[4..]].concat(),
+            "64 MiB of closed ones, and nothing empty"
+        );
+        assert!(Arc::ptr_eq(&open, &shelf.take(&branches[0])));
+        assert!(shelf.take(&branches[4]).text(Version::of(&[4, 0])).is_some());
+        shelf.forget(&branches[4]);
+        assert!(shelf.take(&branches[4]).text(Version::of(&[4, 0])).is_none());
     }
 
     #[test]

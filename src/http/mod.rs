@@ -11,6 +11,7 @@ mod events;
 mod exec;
 mod files;
 mod history;
+mod inflow;
 mod inside;
 mod links;
 mod logging;
@@ -31,6 +32,7 @@ mod tokens;
 
 pub use client::Peer;
 pub use error::ApiError;
+pub use inflow::Inflow;
 pub use metrics::upkeep;
 pub use previews::{Unsuitable, check as check_preview_domain};
 pub use state::{AppState, Site};

@@ -4,7 +4,7 @@
 use super::auth::{bearer, origin_is_allowed, session_of};
 use super::branches::branch_id;
 use super::present::Present;
-use super::{ApiError, AppState};
+use super::{ApiError, AppState, Inflow};
 use crate::base::{BranchId, Permission};
 use crate::branch::{Channel, ConnectionId, DocError, Document, Hub, Incoming, Join, Member, Outbox, Wire};
 use crate::crdt::frame::{self, Message as Sync};
@@ -14,7 +14,7 @@ use crate::store::SessionRow;
 use axum::body::Bytes;
 use axum::extract::ws::rejection::WebSocketUpgradeRejection;
 use axum::extract::ws::{CloseFrame, Message, WebSocket, WebSocketUpgrade};
-use axum::extract::{Path, Query, State};
+use axum::extract::{Extension, Path, Query, State};
 use axum::http::{HeaderMap, header};
 use axum::response::Response;
 use futures_util::stream::{SplitSink, SplitStream};
@@ -34,8 +34,8 @@ use utoipa_axum::routes;
 const MAX_FRAME: usize = 32 * 1024 * 1024;
 /// tungstenite keeps a read buffer of this size per connection; its default is 128 KiB.
 const READ_BUFFER: usize = 4 * 1024;
-/// A frame before authentication.
-const MAX_FRAME_BEFORE_TOKEN: usize = 64 * 1024;
+/// All that a socket brings before authentication.
+const MAX_BYTES_BEFORE_TOKEN: usize = 64 * 1024;
 /// A socket without a token is closed after this long.
 const TOKEN_WITHIN: Duration = Duration::from_secs(10);
 /// Signs of life from us: stock clients reconnect after 30 s without a message.
@@ -361,6 +361,7 @@ async fn talk_y(
 async fn collab(
     State(state): State<AppState>,
     Path(branch): Path<String>,
+    Extension(inflow): Extension<Inflow>,
     headers: HeaderMap,
     upgrade: WebSocketUpgrade,
 ) -> Result<Response, ApiError> {
@@ -370,9 +371,10 @@ async fn collab(
     }
     let span = Span::current();
     Ok(sized(upgrade, MAX_FRAME).on_upgrade(move |socket| async move {
+        inflow.limit(MAX_BYTES_BEFORE_TOKEN);
         let line = Line::new(&state);
         let (sink, stream) = socket.split();
-        let talk = talk_hocuspocus(&state, &line, &branch, stream);
+        let talk = talk_hocuspocus(&state, &line, &branch, &inflow, stream);
         Box::pin(run(&state, &line, sink, talk, hocuspocus::ping(), "hocuspocus").instrument(span)).await;
     }))
 }
@@ -390,6 +392,7 @@ async fn talk_hocuspocus(
     state: &AppState,
     line: &Line,
     branch: &BranchId,
+    inflow: &Inflow,
     mut stream: SplitStream<WebSocket>,
 ) {
     let mut opened: HashMap<Arc<str>, Opened> = HashMap::new();
@@ -401,6 +404,10 @@ async fn talk_hocuspocus(
             frame = next_frame(line, &mut stream) => frame,
             () = tokio::time::sleep_until(deadline), if present.is_none() => {
                 line.outbox.close(FORBIDDEN, "no token within 10 s");
+                return;
+            }
+            () = inflow.used_up(), if present.is_none() => {
+                line.outbox.close(MALFORMED, "more than 64 KiB before the token");
                 return;
             }
             welcome = async {
@@ -424,10 +431,6 @@ async fn talk_hocuspocus(
             }
         };
         let Some(frame) = frame else { return };
-        if present.is_none() && frame.len() > MAX_FRAME_BEFORE_TOKEN {
-            line.outbox.close(MALFORMED, "a large frame before the token");
-            return;
-        }
         let (name, body) = match hocuspocus::parse(&frame) {
             Ok(Frame::Ping) => {
                 line.outbox.answer(hocuspocus::pong());
@@ -469,6 +472,7 @@ async fn talk_hocuspocus(
                     }
                 };
                 let Present { hub, member, .. } = present.insert(entered);
+                inflow.free();
                 if let Some(old) = opened.remove(name) {
                     line.documents.lock().remove(&old.channel);
                     old.document.leave(line.name(old.channel)).await;

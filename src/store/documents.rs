@@ -60,6 +60,23 @@ pub struct AuthorRange {
     pub at_ms: i64,
 }
 
+/// A change of which replaced files a document still watches, each under the name of a temporary file.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum AsideChange {
+    /// A process still has it open; `base`: its bytes as far as they are in the document.
+    Keep {
+        /// The name.
+        temp: String,
+        /// See above.
+        base: Bytes,
+    },
+    /// Nobody has, and all of it is in the document.
+    Forget {
+        /// The name.
+        temp: String,
+    },
+}
+
 /// What one document adds in one group commit.
 #[derive(Clone, Debug)]
 pub struct Append {
@@ -71,6 +88,8 @@ pub struct Append {
     pub authors: Vec<AuthorRange>,
     /// What it adds to the history; an entry that is there is made longer.
     pub changes: Vec<ChangeRow>,
+    /// Replaced files that are watched from now on, or no longer.
+    pub asides: Vec<AsideChange>,
     /// Where the disk peer stands from now on.
     pub disk: Option<DiskRecord>,
 }
@@ -122,6 +141,8 @@ pub struct Loaded {
     pub log: Vec<LogRow>,
     /// Who wrote what.
     pub authors: Vec<AuthorRange>,
+    /// The temporary names of replaced files that it watches.
+    pub asides: Vec<String>,
 }
 
 #[derive(sqlx::FromRow)]
@@ -221,13 +242,28 @@ impl Store {
             .bind(branch.as_str()).bind(generation).fetch_optional(pool).await)?)
     }
 
-    /// Live documents whose log is ahead of their file, or whose write-back was interrupted.
+    /// Live documents whose log is ahead of their file, whose write-back was interrupted, or who watch a replaced file.
     pub async fn needs_recovery(&self, branch: &BranchId) -> Result<Vec<DocumentRow>, StoreError> {
-        let sql = "select * from document where branch_id = $1 and is_live and (intent is not null or exists
-            (select 1 from document_log where document_id = document.id and position > synced_position))";
+        let sql = "select * from document where branch_id = $1 and is_live and (intent is not null
+            or exists (select 1 from document_log where document_id = document.id and position > synced_position)
+            or exists (select 1 from document_aside where document_id = document.id))";
         let rows: Vec<Row> =
             on_db!(self, pool => sqlx::query_as(sql).bind(branch.as_str()).fetch_all(pool).await)?;
         rows.into_iter().map(TryInto::try_into).collect()
+    }
+
+    /// The temporary names of all replaced files that live documents of a branch watch.
+    pub async fn asides(&self, branch: &BranchId) -> Result<Vec<String>, StoreError> {
+        let sql = "select temp from document_aside where document_id in
+            (select id from document where branch_id = $1 and is_live)";
+        Ok(on_db!(self, pool => sqlx::query_scalar(sql).bind(branch.as_str()).fetch_all(pool).await)?)
+    }
+
+    /// What of a replaced file is in its document; see [`AsideChange::Keep`].
+    pub async fn aside_base(&self, id: &DocumentId, temp: &str) -> Result<Option<Vec<u8>>, StoreError> {
+        let sql = "select base from document_aside where document_id = $1 and temp = $2";
+        Ok(on_db!(self, pool => sqlx::query_scalar(sql)
+            .bind(id.as_str()).bind(temp.to_owned()).fetch_optional(pool).await)?)
     }
 
     /// Loads a document.
@@ -249,6 +285,8 @@ impl Store {
         let sql = "select client_id, clock_start, clock_end, session_id, at_ms from document_author
             where document_id = $1 order by client_id, clock_start";
         let authors = on_db!(self, pool => sqlx::query_as(sql).bind(id).fetch_all(pool).await)?;
+        let sql = "select temp from document_aside where document_id = $1";
+        let asides = on_db!(self, pool => sqlx::query_scalar(sql).bind(id).fetch_all(pool).await)?;
         let log = log
             .into_iter()
             .map(|row| LogRow {
@@ -258,7 +296,7 @@ impl Store {
                 at_ms: row.at_ms,
             })
             .collect();
-        Ok(Some(Loaded { row: row.try_into()?, snapshot_position, snapshot, log, authors }))
+        Ok(Some(Loaded { row: row.try_into()?, snapshot_position, snapshot, log, authors, asides }))
     }
 
     /// Writes what many documents add, in one transaction.
@@ -276,6 +314,9 @@ impl Store {
             "insert into document_change (document_id, first_position, position, first_at_ms, at_ms, authors)
             values ($1, $2, $3, $4, $5, $6) on conflict (document_id, first_position) do update
             set position = excluded.position, at_ms = excluded.at_ms, authors = excluded.authors";
+        let keep = "insert into document_aside (document_id, temp, base) values ($1, $2, $3)
+            on conflict (document_id, temp) do nothing";
+        let forget = "delete from document_aside where document_id = $1 and temp = $2";
         let disk = "update document set synced_position = $1, synced_hash = $2, outside = $3, intent = $4
             where id = $5";
         let mut write = self.begin().await?;
@@ -311,6 +352,19 @@ impl Store {
                     .bind(entry.at_ms)
                     .bind(authors)
                     .execute(connection).await.map(|_| ()))?;
+            }
+            for aside in &append.asides {
+                match aside {
+                    AsideChange::Keep { temp, base } => on_write!(write, connection => sqlx::query(keep)
+                        .bind(id)
+                        .bind(temp)
+                        .bind(base.to_vec())
+                        .execute(connection).await.map(|_| ()))?,
+                    AsideChange::Forget { temp } => on_write!(write, connection => sqlx::query(forget)
+                        .bind(id)
+                        .bind(temp)
+                        .execute(connection).await.map(|_| ()))?,
+                }
             }
             if let Some(record) = &append.disk {
                 on_write!(write, connection => sqlx::query(disk)
@@ -359,6 +413,9 @@ impl Store {
             .bind(text.and_then(|text| text.format.clone()))
             .bind(id.as_str())
             .execute(connection).await.map(|_| ()))?;
+        let asides = "delete from document_aside where document_id = $1";
+        on_write!(write, connection => sqlx::query(asides)
+            .bind(id.as_str()).execute(connection).await.map(|_| ()))?;
         cut_ended(&mut write, id).await?;
         write.commit().await
     }

@@ -337,7 +337,14 @@ mod tests {
                 session_id: "ann".into(),
                 at_ms,
             }];
-            let append = Append { document_id: id.clone(), row: None, authors, changes: vec![], disk: None };
+            let append = Append {
+                document_id: id.clone(),
+                row: None,
+                authors,
+                changes: vec![],
+                asides: vec![],
+                disk: None,
+            };
             store.append(&[append]).await.unwrap();
             let text = LastText { len_bytes: at_ms, format: None };
             store.close_document(&id, "deleted", Some(&text), at_ms).await.unwrap();

@@ -16,7 +16,9 @@ mod tokens;
 
 pub use branches::{Branch, BranchFilter, BranchState, Previews};
 pub use db::{LOCK_CHECKED_EVERY, Options, Store, StoreError};
-pub use documents::{Append, AuthorRange, DiskRecord, DocumentRow, Intent, Loaded, LogRow, NewDocument};
+pub use documents::{
+    Append, AsideChange, AuthorRange, DiskRecord, DocumentRow, Intent, Loaded, LogRow, NewDocument,
+};
 pub use drafts::{DRAFT_BYTES, DRAFT_BYTES_PER_SESSION, DRAFTS_KEPT, DRAFTS_PER_SESSION, Draft, DraftHead};
 pub use history::{
     AuthorChange, CHANGES_KEPT, ChangeRow, ENDED_BYTES, ENDED_KEPT, Ended, HISTORY_BYTES, HISTORY_ROWS,

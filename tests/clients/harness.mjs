@@ -92,7 +92,7 @@ sys.stdin.read()`
 /** Asks the test's own database; gives rows as arrays of text. */
 export function ask(sql) {
   const url = process.env.DATABASE_URL
-  const lite = 'import sqlite3, sys\nfor row in sqlite3.connect(sys.argv[1]).execute(sys.argv[2]): print(*row, sep="|")'
+  const lite = 'import sqlite3, sys\nfor row in sqlite3.connect(sys.argv[1], isolation_level=None).execute(sys.argv[2]): print(*row, sep="|")'
   const said = url
     ? execFileSync('psql', [url, '-qAtc', sql])
     : execFileSync('python3', ['-c', lite, path.join(data, 'perch.sqlite'), sql])

@@ -38,8 +38,10 @@ enum End {
     Idle,
     /// perch stops.
     Stopping,
-    /// Its connections were told why; nothing more is written.
+    /// It ended for good; nothing more is written.
     Gone,
+    /// Something failed; nothing more is written, and it is loaded anew from its log.
+    Failed,
 }
 
 pub(super) struct Actor {
@@ -101,8 +103,8 @@ impl Actor {
         }
     }
 
-    /// Runs until nobody holds the document, it is gone, or perch stops.
-    pub(super) async fn run(mut self) {
+    /// Runs until nobody holds the document, it is gone, or perch stops. Gives what [`super::Document::is_at_rest`] says.
+    pub(super) async fn run(mut self) -> bool {
         let open = metrics::gauge!("perch_documents");
         open.increment(1);
         let stop = self.context.stop.clone();
@@ -145,8 +147,13 @@ impl Actor {
                 self.log.send(self.context.clock.now_ms()).await;
             }
         };
-        self.finish(end).await;
+        let is_at_rest = self.finish(end).await;
         open.decrement(1);
+        is_at_rest
+    }
+
+    pub(super) fn has_failed(&self) -> bool {
+        self.end == Some(End::Failed)
     }
 
     fn wake_at(&self) -> Instant {
@@ -159,7 +166,7 @@ impl Actor {
         {
             wake = wake.min(due);
         }
-        wake
+        self.disk.asides.due().map_or(wake, |due| wake.min(due))
     }
 
     async fn on_command(&mut self, command: Command) {
@@ -247,7 +254,7 @@ impl Actor {
         for connection in self.connections.values() {
             connection.close(code::FAILED, reason);
         }
-        self.end = Some(End::Gone);
+        self.end = Some(End::Failed);
         self.tell_closed("failed");
     }
 
@@ -281,6 +288,7 @@ impl Actor {
         for connection in self.connections.values() {
             connection.close(code, reason);
         }
+        self.drop_asides().await;
         for waiter in self.waiters.drain(..) {
             waiter.answer(Err(DocError::NotFound(self.path.clone())));
         }
@@ -306,10 +314,10 @@ impl Actor {
         }
     }
 
-    async fn finish(mut self, end: End) {
+    async fn finish(mut self, end: End) -> bool {
         // From here commands fail with `Closed`, and their senders ask the branch anew.
         self.commands.close();
-        if end == End::Gone {
+        if matches!(end, End::Gone | End::Failed) {
             // Whoever opens it next must find the file and the log at rest: a write under way would go on without us.
             if let Some(job) = self.job.take() {
                 job.await;
@@ -329,6 +337,7 @@ impl Actor {
         while let Ok(command) = self.commands.try_recv() {
             command.refuse();
         }
+        end == End::Gone || (end != End::Failed && !self.has_failed() && self.is_on_disk())
     }
 }
 

@@ -1,6 +1,7 @@
 //! The file as a peer: when to look, what differs, and how that becomes an edit.
 
 use super::actor::Actor;
+use super::asides::Asides;
 use super::sync::code;
 use super::write_back::Wrote;
 use super::{Author, Content, DocError, WriteBase, decode_row};
@@ -35,11 +36,6 @@ pub(super) const UNFINISHED_AT_LATEST: Duration = Duration::from_secs(5);
 const ABSENT_SETTLE: Duration = Duration::from_millis(1_000);
 /// Between tries at a disk that refuses, doubling.
 const RETRY: (Duration, Duration) = (Duration::from_millis(500), Duration::from_secs(15));
-/// Replaced files that somebody still has open, watched for late writes; past it the oldest is looked at once more
-/// and dropped.
-const MAX_ASIDE: usize = 16;
-/// How long a replaced file is watched; a reader such as `tail -f` may hold it for ever.
-const ASIDE_FOR: Duration = Duration::from_secs(600);
 
 /// What a look at the path found.
 #[derive(Debug)]
@@ -100,15 +96,6 @@ struct Suspicion {
     look_at: Instant,
 }
 
-/// A replaced file that somebody still had open.
-#[derive(Debug)]
-struct Aside {
-    name: String,
-    text: String,
-    version: Version,
-    since: Instant,
-}
-
 /// What a file has besides its text.
 #[derive(Debug, Default)]
 pub(super) struct Shape {
@@ -149,13 +136,12 @@ pub(super) struct Disk {
     write_now: bool,
     suspicion: Option<Suspicion>,
     retry: Option<(Instant, Duration)>,
-    asides: Vec<Aside>,
-    look_at_asides: Instant,
+    pub(super) asides: Asides,
     jobs: u64,
 }
 
 impl Disk {
-    pub(super) fn new(position: i64, outside: Vec<i64>, version: Option<Version>) -> Self {
+    pub(super) fn new(position: i64, outside: Vec<i64>, version: Option<Version>, asides: Asides) -> Self {
         let now = Instant::now();
         Self {
             position,
@@ -168,8 +154,7 @@ impl Disk {
             write_now: false,
             suspicion: None,
             retry: None,
-            asides: Vec::new(),
-            look_at_asides: now,
+            asides,
             jobs: 0,
         }
     }
@@ -228,12 +213,10 @@ impl Disk {
         let look = self.suspicion.as_ref().map(|suspicion| suspicion.look_at);
         // While the file is under suspicion nothing is written over it.
         let next = look.or(write).or(ask);
-        let next = match (next, self.retry) {
+        match (next, self.retry) {
             (Some(at), Some((not_before, _))) => Some(at.max(not_before)),
             (next, _) => next,
-        };
-        let aside = (!self.asides.is_empty()).then_some(self.look_at_asides);
-        [next, aside].into_iter().flatten().min()
+        }
     }
 
     pub(super) fn failed(&mut self) {
@@ -287,7 +270,7 @@ impl Actor {
     /// Registers a barrier: the next look that begins from now on, and a write-back of all that is applied now; what
     /// was written to replaced files and closed is applied.
     pub(super) async fn wait_for_disk(&mut self, reply: oneshot::Sender<Result<Content, DocError>>) {
-        self.look_at_asides(false).await;
+        self.look_at_asides().await;
         self.disk.write_now = true;
         self.waiters.push(Waiter { position: self.log.position(), after_job: self.disk.jobs, reply });
     }
@@ -295,11 +278,11 @@ impl Actor {
     /// Starts what is due: a look, a write-back, or a look at replaced files.
     pub(super) async fn work_on_disk(&mut self) {
         let now = Instant::now();
+        if self.disk.asides.due().is_some_and(|due| due <= now) {
+            self.look_at_asides().await;
+        }
         if self.job.is_some() || self.disk.due().is_none_or(|due| due > now) {
             return;
-        }
-        if !self.disk.asides.is_empty() && now >= self.disk.look_at_asides {
-            self.look_at_asides(false).await;
         }
         let suspected = self.disk.suspicion.as_ref().is_some_and(|suspicion| suspicion.look_at <= now);
         let write_due = self.disk.suspicion.is_none()
@@ -673,38 +656,5 @@ impl Actor {
             }
         }
         self.disk.write_now = !self.waiters.is_empty();
-    }
-
-    /// Keeps a replaced file that somebody still has open.
-    pub(super) fn keep_aside(&mut self, name: String, bytes: &[u8]) {
-        if let Ok((text, _)) = decode(bytes) {
-            self.disk.look_at_asides = Instant::now() + QUIET;
-            self.disk.asides.push(Aside { name, text, version: Version::of(bytes), since: Instant::now() });
-        }
-    }
-
-    /// Takes in what was written to replaced files after they were replaced. `is_end`: there will be no later look.
-    pub(super) async fn look_at_asides(&mut self, is_end: bool) {
-        self.disk.look_at_asides = Instant::now() + QUIET;
-        let too_many = self.disk.asides.len().saturating_sub(MAX_ASIDE);
-        for (index, aside) in std::mem::take(&mut self.disk.asides).into_iter().enumerate() {
-            let is_last_look = is_end || index < too_many || aside.since.elapsed() > ASIDE_FOR;
-            let held = self.context.workspace.has_writers(&aside.name).await.unwrap_or(false);
-            if held && !is_last_look {
-                self.disk.asides.push(aside);
-                continue;
-            }
-            if let Ok(Some(file)) = self.context.workspace.inspect_temp(&aside.name).await
-                && Version::of(&file.bytes) != aside.version
-                && let Ok((text, _)) = decode(&file.bytes)
-            {
-                let edits = heavy(text.len(), || rebase(&aside.text, &self.live.text(), &text));
-                if let Err(error) = self.server_edit(&edits, &Author::Outside).await {
-                    self.fail(&error.to_string());
-                    return;
-                }
-            }
-            self.remove_temp(&aside.name).await;
-        }
     }
 }

@@ -5,7 +5,7 @@ use super::{Author, DocError};
 use crate::base::{DocumentId, SessionId};
 use crate::branch::log_writer::{LogError, LogWriter};
 use crate::crdt::{Applied, ClockRange};
-use crate::store::{Append, AuthorRange, DiskRecord, LogRow};
+use crate::store::{Append, AsideChange, AuthorRange, DiskRecord, LogRow};
 use bytes::Bytes;
 use std::collections::HashMap;
 use tokio::sync::oneshot;
@@ -29,6 +29,7 @@ pub(super) struct Log {
     pending: Vec<Bytes>,
     pending_bytes: usize,
     pending_authors: Vec<AuthorRange>,
+    pending_asides: Vec<AsideChange>,
     pub(super) changes: Changes,
     in_flight: Option<(i64, oneshot::Receiver<Result<(), LogError>>)>,
     rows: usize,
@@ -46,6 +47,7 @@ impl Log {
             pending: Vec::new(),
             pending_bytes: 0,
             pending_authors: Vec::new(),
+            pending_asides: Vec::new(),
             changes: Changes::default(),
             in_flight: None,
             rows: 0,
@@ -106,6 +108,16 @@ impl Log {
         self.position
     }
 
+    /// From the next commit on, the temporary file of this name is kept, with what of it is in the document.
+    pub(super) fn keep_aside(&mut self, temp: &str, base: Bytes) {
+        self.pending_asides.push(AsideChange::Keep { temp: temp.to_owned(), base });
+    }
+
+    /// From the next commit on, the temporary file of this name is no concern of the document's.
+    pub(super) fn forget_aside(&mut self, temp: &str) {
+        self.pending_asides.push(AsideChange::Forget { temp: temp.to_owned() });
+    }
+
     fn take_append(&mut self, disk: Option<DiskRecord>, now_ms: i64) -> Append {
         let row = (!self.pending.is_empty()).then(|| {
             let data = encode_row(&self.pending);
@@ -121,6 +133,7 @@ impl Log {
             row,
             authors: std::mem::take(&mut self.pending_authors),
             changes: self.changes.take_pending(),
+            asides: std::mem::take(&mut self.pending_asides),
             disk,
         }
     }
@@ -163,7 +176,7 @@ impl Log {
         if self.in_flight.is_some() {
             self.landed().await?;
         }
-        if self.pending.is_empty() && disk.is_none() {
+        if self.pending.is_empty() && self.pending_asides.is_empty() && disk.is_none() {
             return Ok(());
         }
         let append = self.take_append(disk, now_ms);

@@ -10,6 +10,7 @@
 //! | `log.rs` | positions: what is pending, in flight, durable; who wrote which clocks |
 //! | `changes.rs` | entries of the history |
 //! | `disk.rs` | the file as a peer: checks, ingest of outside changes |
+//! | `asides.rs` | replaced files that somebody still writes to |
 //! | `write_back.rs` | writing the text to the file, and what an interrupted write left |
 //! | `open.rs` | from rows and file to a running actor |
 //!
@@ -19,6 +20,7 @@
 //! are not yet on disk. That halves the memory of an open document and leaves one source of truth.
 
 mod actor;
+mod asides;
 mod changes;
 mod disk;
 mod log;
@@ -37,6 +39,7 @@ use crate::branch::wire::Wire;
 use crate::workspace::RelPath;
 use bytes::Bytes;
 use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
 use tokio::sync::{mpsc, oneshot};
 use tokio_util::sync::CancellationToken;
 
@@ -94,6 +97,13 @@ pub enum DocError {
     /// The database does not answer or refuses.
     #[error("the document's log can't be used: {0}")]
     Log(String),
+}
+
+impl DocError {
+    /// Whether it says that the path holds no document, so that its file, if any, is all there is.
+    pub(in crate::branch) fn is_no_document(&self) -> bool {
+        matches!(self, Self::NotFound(_) | Self::NotText { .. } | Self::NotAFile(_) | Self::TooLarge { .. })
+    }
 }
 
 /// What a connection brings along.
@@ -212,9 +222,21 @@ pub struct Document {
     id: DocumentId,
     commands: mpsc::Sender<Command>,
     ended: CancellationToken,
+    is_at_rest: Arc<AtomicBool>,
 }
 
 impl Document {
+    fn new(id: DocumentId, commands: mpsc::Sender<Command>) -> Self {
+        Self { id, commands, ended: CancellationToken::new(), is_at_rest: Arc::default() }
+    }
+
+    /// Stands for a document that could not be opened although its log holds what its file does not.
+    pub(in crate::branch) fn behind(id: DocumentId) -> Self {
+        let behind = Self::new(id, mpsc::channel(1).0);
+        behind.ended.cancel();
+        behind
+    }
+
     /// The document's id; another generation of the same path has another.
     #[must_use]
     pub fn id(&self) -> &DocumentId {
@@ -236,6 +258,12 @@ impl Document {
     #[must_use]
     pub fn has_ended(&self) -> bool {
         self.ended.is_cancelled()
+    }
+
+    /// Whether it has ended and its file holds all that its log does, or it ended for good. One that ended otherwise is
+    /// to be opened again before its file is read.
+    pub(in crate::branch) fn is_at_rest(&self) -> bool {
+        self.is_at_rest.load(Ordering::SeqCst)
     }
 
     async fn call<T>(

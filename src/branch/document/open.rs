@@ -1,6 +1,7 @@
 //! From rows and file to a running actor.
 
 use super::actor::Actor;
+use super::asides::Asides;
 use super::disk::Disk;
 use super::log::{Authors, Log};
 use super::{DocError, Document, QUEUE, decode_row};
@@ -12,6 +13,7 @@ use crate::crdt::{SharedText, decode, server_client};
 use crate::store::{DiskRecord, Loaded, NewDocument, Store, StoreError};
 use crate::workspace::{FsError, RelPath, Workspace};
 use std::sync::Arc;
+use std::sync::atomic::Ordering;
 use tokio::sync::mpsc;
 use tokio_util::sync::CancellationToken;
 
@@ -118,17 +120,16 @@ async fn start(context: &OpenContext, path: &RelPath, loaded: Loaded) -> Result<
     let mut log = Log::new(id.clone(), context.log.clone(), position, Authors::load(&loaded.authors));
     log.loaded(loaded.log.len(), loaded.log.iter().map(|row| row.data.len()).sum());
     let version = record.synced_hash.as_deref().and_then(Version::from_slice);
-    let disk = Disk::new(record.synced_position, record.outside, version);
+    let disk = Disk::new(record.synced_position, record.outside, version, Asides::new(loaded.asides));
     let (commands, receiver) = mpsc::channel(QUEUE);
-    let ended = CancellationToken::new();
-    let document = Document { id: id.clone(), commands, ended: ended.clone() };
+    let document = Document::new(id.clone(), commands);
     let mut actor = Actor::new(context.clone(), id, path.clone(), live, log, disk, receiver);
     actor.recover(record.intent).await?;
-    let guard = ended.drop_guard();
+    let (guard, is_at_rest) = (document.ended.clone().drop_guard(), Arc::clone(&document.is_at_rest));
     let opened = Event::DocumentOpened { path: path.to_string(), document: document.id.clone() };
     context.events.publish(&opened);
     context.tasks.spawn(async move {
-        actor.run().await;
+        is_at_rest.store(actor.run().await, Ordering::SeqCst);
         drop(guard);
     });
     Ok(document)

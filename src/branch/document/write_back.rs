@@ -104,6 +104,7 @@ impl Actor {
                     row: None,
                     authors: Vec::new(),
                     changes: Vec::new(),
+                    asides: Vec::new(),
                     disk: Some(record),
                 };
                 match writer.append(append).await.await {
@@ -190,11 +191,8 @@ impl Actor {
             self.context.events.note_own(&self.path, Own::Wrote(version), &by);
             self.tell_file(before.is_none(), by);
         }
-        if let Some(name) = &wrote.temp {
-            match &wrote.came_out {
-                Some(bytes) if wrote.is_held => self.keep_aside(name.clone(), bytes),
-                _ => self.remove_temp(name).await,
-            }
+        if let Some(name) = wrote.temp.filter(|name| !self.disk.asides.holds(name)) {
+            self.remove_temp(&name).await;
         }
         self.settle_waiters();
         if let Some(snapshot) = wrote.snapshot {
@@ -202,7 +200,8 @@ impl Actor {
         }
     }
 
-    /// The disk peer stands where a write-back has put it.
+    /// The disk peer stands where a write-back has put it. Called right before that is committed: what happens to a
+    /// replaced file that is still open is then told by its record alone.
     pub(super) fn on_disk_as(&mut self, wrote: &mut Wrote) {
         self.disk.position = wrote.position;
         self.disk.outside.clear();
@@ -211,6 +210,9 @@ impl Actor {
         let satisfied = |wanted: &Arc<Shape>| wrote.wanted.as_ref().is_some_and(|of| Arc::ptr_eq(of, wanted));
         if self.disk.wanted.as_ref().is_some_and(satisfied) {
             self.disk.wanted = None;
+        }
+        if let (true, Some(name), Some(bytes)) = (wrote.is_held, &wrote.temp, &wrote.came_out) {
+            self.keep_aside(name, bytes.clone());
         }
     }
 
@@ -259,6 +261,9 @@ impl Actor {
                     is_held,
                 };
                 self.on_wrote(wrote).await;
+                if self.has_failed() {
+                    return Err(DocError::Failed);
+                }
             } else {
                 let record = DiskRecord { intent: None, ..self.disk.record() };
                 self.log.commit(Some(record), self.context.clock.now_ms()).await?;
@@ -307,7 +312,7 @@ impl Actor {
 
     /// One last write-back when the document is unloaded or perch stops.
     pub(super) async fn flush_before_end(&mut self) {
-        self.look_at_asides(true).await;
+        self.look_at_asides().await;
         for _ in 0..3 {
             if let Some(job) = self.job.take() {
                 let done = job.await;

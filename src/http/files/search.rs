@@ -1,6 +1,7 @@
 //! Searching by content and by name.
 
 use super::rel_path;
+use crate::branch::Searched;
 use crate::http::ApiError;
 use crate::http::place::{On, Params};
 use crate::workspace::{FoundLine, FoundPath, Pattern};
@@ -63,6 +64,8 @@ pub(super) struct Lines {
     cut: bool,
     /// Files that were not searched: of more than 8 MiB, or, for an expression, with a line of more than 64 KiB.
     too_large: usize,
+    /// Files whose latest edits could not be brought to disk within 5 s: they were searched without those.
+    behind: Vec<String>,
 }
 
 /// Search file contents, what was typed until now included. Binary files and what git ignores are left out.
@@ -72,10 +75,12 @@ pub(super) struct Lines {
 pub(super) async fn search(on: On, Params(query): Params<ContentQuery>) -> Result<Json<Lines>, ApiError> {
     let within = query.path.as_deref().filter(|path| !path.is_empty()).map(rel_path).transpose()?;
     let pattern = Pattern { query: query.query, is_regex: query.regex, match_case: query.case };
-    let found = on.hub.search(&pattern, within.as_ref(), limit(query.limit)).await?;
-    let found = found.ok_or_else(|| ApiError::not_found("there is no such file or folder"))?;
+    let searched = on.hub.search(&pattern, within.as_ref(), limit(query.limit)).await?;
+    let Searched { found, behind } =
+        searched.ok_or_else(|| ApiError::not_found("there is no such file or folder"))?;
     let matches = found.lines.into_iter().map(Into::into).collect();
-    Ok(Json(Lines { matches, cut: found.is_cut, too_large: found.too_large }))
+    let behind = behind.iter().map(ToString::to_string).collect();
+    Ok(Json(Lines { matches, cut: found.is_cut, too_large: found.too_large, behind }))
 }
 
 #[derive(Debug, Deserialize, IntoParams)]

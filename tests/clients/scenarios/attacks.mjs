@@ -2,12 +2,31 @@
 // C2: `h6`, `h1`; B5: `readers`, `h2`; C5: `slow`.)
 import assert from 'node:assert/strict'
 import fs from 'node:fs'
+import net from 'node:net'
 import path from 'node:path'
 import WebSocket from 'ws'
-import { api, branch, eventually, session, sleep, start, url } from '../harness.mjs'
+import { api, branch, eventually, perch, session, sleep, start, url } from '../harness.mjs'
 import { rawH, raws, rawY, tokenMessage } from '../raw.mjs'
 
 const fails = (raw) => raw.open.then(() => { throw new Error('it was opened') }, (error) => error.message)
+
+const memory = () => Number(/VmRSS:\s+(\d+)/.exec(fs.readFileSync(`/proc/${perch.pid}/status`, 'utf8'))[1]) / 1024
+/** A socket that announces one frame of `length` bytes and sends as many MiB of it as it can get rid of. */
+function announce(to, length, mebibytes) {
+  const { hostname, port, pathname } = new URL(to)
+  const socket = net.connect(port, hostname)
+  socket.on('error', () => {})
+  socket.write(`GET ${pathname} HTTP/1.1\r\nHost: ${hostname}:${port}\r\nConnection: Upgrade\r\nUpgrade: websocket\r\nSec-WebSocket-Version: 13\r\nSec-WebSocket-Key: ${'A'.repeat(22)}==\r\n\r\n`)
+  socket.once('data', () => {
+    const header = Buffer.alloc(14)
+    header.set([0x82, 0xff])
+    header.writeBigUInt64BE(BigInt(length), 2)
+    socket.write(header)
+    for (let n = 0; n < mebibytes; n++) socket.write(mebibyte)
+  })
+  return socket
+}
+const mebibyte = Buffer.alloc(1024 * 1024)
 
 export async function attacks() {
   await start()
@@ -66,12 +85,27 @@ export async function attacks() {
   await large.open
   large.send('update', new Uint8Array(65 * 1024))
   await eventually('A8 a large frame ends it', () => large.closed?.code === 4400)
+  // One that announces 32 MiB and sends 8 MiB of them, many times over; not even for the 10 s is it held.
+  const before = memory()
+  const greedy = Array.from({ length: 20 }, () => announce(ann.collab_url, 32 * 1024 * 1024, 8))
+  let most = before
+  const watched = setInterval(() => { most = Math.max(most, memory()) }, 20)
+  await eventually('A8 all are cut', () => greedy.every((socket) => socket.destroyed))
+  clearInterval(watched)
+  assert.ok(most - before < 32, `A8 ${most - before} MiB more for 20 sockets`)
+  // The control: behind a token all comes at once, before it was answered.
+  const quick = rawH(ann, 'quick.txt')
+  quick.open.then(() => {
+    quick.send('step1', new Uint8Array([0]))
+    quick.send('update', quick.typed(0, 'x'.repeat(1024 * 1024)))
+  })
+  await eventually('A8 a quick one', () => quick.statuses().length === 1)
   const silent = rawH(ann, 'a.txt', { token: null })
   await silent.open
   await eventually('A8 no token in time', () => silent.closed?.code === 4403, 15_000)
 
   // B6, paths that lead elsewhere, as room and as document name; the control: one in a folder.
-  const before = fs.readdirSync(path.dirname(b.files))
+  const outside = fs.readdirSync(path.dirname(b.files))
   for (const name of ['../outside.txt', 'x/../../outside.txt', '.git/config', '.GIT/config', '..', '.git']) {
     const h = rawH(ann, name)
     await eventually(`B6 ${name}`, () => h.all('denied').length === 1)
@@ -83,7 +117,7 @@ export async function attacks() {
     const ended = await new Promise((resolve) => { ws.on('close', resolve); ws.on('error', (error) => resolve(error.message)) })
     assert.ok(ended === 4400 || /4\d\d/.test(String(ended)), `B6 ${room}: ${ended}`)
   }
-  assert.deepEqual(fs.readdirSync(path.dirname(b.files)), before)
+  assert.deepEqual(fs.readdirSync(path.dirname(b.files)), outside)
   const fine = await rawH(ann, 'folder/b.txt').sync()
   fine.send('update', fine.typed(0, 'fine\n'))
   await eventually('the control', () => fs.existsSync(path.join(b.files, 'folder/b.txt')))

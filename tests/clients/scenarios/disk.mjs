@@ -5,7 +5,7 @@ import path from 'node:path'
 import WebSocket from 'ws'
 import { WebsocketProvider } from 'y-websocket'
 import * as Y from 'yjs'
-import { api, atRest, branch, clients, count, crash, data, eventually, hClient, line, perch, session, start, token, yClient } from '../harness.mjs'
+import { api, ask, atRest, branch, clients, count, crash, data, eventually, hClient, line, perch, session, start, token, yClient } from '../harness.mjs'
 
 /** H7, H11: the process dies at each durable step of a write-back; whether the exchange happened is told by the inode. */
 export async function h11() {
@@ -93,5 +93,65 @@ export async function h10() {
   for (const bad of ['.git/config', 'a/../../x', '.GIT/hooks/x']) {
     const answer = await api('PUT', `/v1/branches/${b.id}/files/${encodeURIComponent(bad)}`, 'x')
     assert.equal(answer.status, 400, bad)
+  }
+}
+
+/**
+ * Who has the file open when perch replaces it writes on into the old one. That comes into the document once, against
+ * what was in it when it was replaced: also when perch is stopped or killed before the writer lets go, right after it has
+ * recorded the replacement (`recorded`), and right after it has merged what came late (`committed`).
+ */
+export async function late_writers() {
+  for (const end of ['crash', 'stop', 'recorded', 'committed']) {
+    await start({ PERCH_FAULT: end === 'recorded' ? end : undefined })
+    const b = await branch()
+    const file = path.join(b.files, 'a.txt')
+    const route = `/v1/branches/${b.id}/files/a.txt`
+    fs.writeFileSync(file, 'one\ntwo\n')
+    const ann = hClient(await session(b, 'ann'), 'a.txt')
+    await eventually('synced', () => ann.synced())
+    const tokens = ['one', 'two']
+    const { ino } = fs.statSync(file)
+    const writer = fs.openSync(file, 'a')
+    const writes = () => {
+      const one = token('late')
+      tokens.push(one)
+      fs.writeSync(writer, `${one}\n`)
+    }
+    line(ann, 'ann', tokens)
+    await eventually('durable', () => ann.synced())
+    // The barrier waits for a writer, but not for long.
+    await api('GET', route).catch(() => {})
+    await eventually('replaced', () => fs.statSync(file).ino !== ino)
+    if (end === 'recorded') assert.equal((await perch.ended).signal, 'SIGABRT')
+    writes()
+    line(ann, 'ann', tokens)
+    if (end === 'stop') {
+      perch.kill('SIGTERM')
+      assert.equal((await perch.ended).code, 0)
+    } else if (end !== 'recorded') await crash()
+    writes()
+    line(ann, 'ann', tokens)
+    if (end === 'committed') {
+      fs.closeSync(writer)
+      await start({ PERCH_FAULT: end })
+      await api('GET', route).catch(() => {})
+      assert.equal((await perch.ended).signal, 'SIGABRT')
+      await start()
+    } else {
+      await start()
+      // Nobody but an editor has asked for the document yet; the writer still holds the file.
+      await eventually('synced again', () => ann.synced())
+      writes()
+      fs.closeSync(writer)
+    }
+    await eventually('synced again', () => ann.synced())
+    line(ann, 'after', tokens)
+    await atRest(file, [ann], tokens)
+    const temps = path.join(data, 'branches', b.id, 'tmp')
+    await eventually(`${end}: nothing is left over`, () => fs.readdirSync(temps).length === 0)
+    await eventually(`${end}: nor recorded`, () => ask('select count(*) from document_aside')[0][0] === '0')
+    ann.stop()
+    await crash()
   }
 }
