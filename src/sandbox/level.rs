@@ -53,6 +53,16 @@ pub struct Standing {
 /// Ids for branches where perch is root: beside what distributions, systemd and container engines give away.
 const ROOT_IDS: (u32, u32) = (1_900_000_000, 100_000);
 
+/// Whether perch's user namespace has the ids at all: a container's may end far below them.
+fn has_ids(map: &str) -> bool {
+    let (first, count) = ROOT_IDS;
+    map.lines().any(|line| {
+        let mut fields = line.split_whitespace().map(|field| field.parse::<u64>().unwrap_or(0));
+        let (start, _, length) = (fields.next().unwrap_or(0), fields.next(), fields.next().unwrap_or(0));
+        start <= u64::from(first) && u64::from(first) + u64::from(count) <= start + length
+    })
+}
+
 /// Puts perch where it can make sandboxes. Call it before the first thread.
 ///
 /// What the machine refuses is no error: everything but sessions' processes works without.
@@ -64,7 +74,8 @@ pub fn prepare(wanted: Isolation) -> Standing {
     let is_mighty = is_root
         && [Capability::CAP_SYS_ADMIN, Capability::CAP_SETUID, Capability::CAP_SETGID, Capability::CAP_CHOWN]
             .into_iter()
-            .all(has);
+            .all(has)
+        && has_ids(&fs::read_to_string("/proc/self/uid_map").unwrap_or_default());
     let level = match wanted {
         Isolation::None => return Standing { level: Level::None, ids: None, refused: None },
         Isolation::Root => Level::Root,

@@ -57,7 +57,24 @@ pub enum AgentsError {
 }
 
 type Key = (BranchId, SessionId);
-type Cell = Arc<OnceCell<Agent>>;
+type Cell = Arc<OnceCell<Seated>>;
+
+/// An agent, and what its session was when it was started.
+#[derive(Clone, Debug)]
+struct Seated {
+    agent: Agent,
+    created_at_ms: i64,
+    changed_at_ms: i64,
+    permission: Permission,
+}
+
+impl Seated {
+    /// Whether a reading of the session's row says that this agent is over; an older reading says nothing.
+    fn is_over(&self, row: &SessionRow) -> bool {
+        let is_other = self.created_at_ms != row.created_at_ms || self.permission != row.permission;
+        self.agent.has_ended() || (is_other && row.updated_at_ms > self.changed_at_ms)
+    }
+}
 
 /// See the module's docs; cheap to clone.
 #[derive(Clone, Debug)]
@@ -89,14 +106,6 @@ impl Agents {
         &self.inner.options
     }
 
-    /// The session's agent if it runs.
-    #[must_use]
-    pub fn running(&self, branch: &BranchId, session: &SessionId) -> Option<Agent> {
-        let cells = self.inner.cells.lock();
-        let cell = cells.get(&(branch.clone(), session.clone()))?;
-        cell.get().filter(|agent| !agent.has_ended()).cloned()
-    }
-
     /// How many there are.
     #[must_use]
     pub fn count(&self) -> usize {
@@ -113,6 +122,15 @@ impl Agents {
             return Err(AgentsError::Refused(reason.clone()));
         }
         let key = (row.branch_id.clone(), row.id.clone());
+        // One of a session that was ended or changed since is about to go; the new one starts when it has.
+        let old = self.inner.cells.lock().get(&key).cloned();
+        if let Some(old) = old
+            && let Some(seated) = old.get().filter(|seated| seated.is_over(row))
+        {
+            seated.agent.end();
+            seated.agent.ended().await;
+            self.forget(&key, &old);
+        }
         let is_bare = options.standing.level == Level::None;
         let cell = {
             let mut cells = self.inner.cells.lock();
@@ -138,8 +156,8 @@ impl Agents {
             }
             started
         });
-        let agent = starting.await.map_err(|_| AgentError::Ended)??;
-        if agent.has_ended() { Err(AgentError::Ended.into()) } else { Ok(agent) }
+        let seated = starting.await.map_err(|_| AgentError::Ended)??;
+        Ok(seated.agent)
     }
 
     async fn start(
@@ -148,7 +166,7 @@ impl Agents {
         row: &SessionRow,
         key: Key,
         cell: &Cell,
-    ) -> Result<Agent, AgentsError> {
+    ) -> Result<Seated, AgentsError> {
         let inner = &self.inner;
         let options = &inner.options;
         // Listened to before it starts: a change meanwhile ends it.
@@ -197,7 +215,7 @@ impl Agents {
             this.forget(&key, &cell);
             drop(hub);
         });
-        Ok(agent)
+        Ok(Seated { agent, created_at_ms: row.created_at_ms, changed_at_ms: row.updated_at_ms, permission })
     }
 
     /// Ends the agent when its session is no longer what it was started for; returns when it is over.

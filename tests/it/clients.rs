@@ -140,6 +140,8 @@ scenarios!(
     greedy,
     canary,
     levels,
+    shells,
+    neighbours,
     previews,
     preview_domain
 );

@@ -2,9 +2,13 @@
 import assert from 'node:assert/strict'
 import { execFileSync, spawnSync } from 'node:child_process'
 import fs from 'node:fs'
+import http from 'node:http'
+import os from 'node:os'
 import path from 'node:path'
+import WebSocket from 'ws'
 import * as harness from '../harness.mjs'
 import { api, atRest, binary, branch, count, crash, data, eventually, owner, session, sleep, start, temp, url, yClient } from '../harness.mjs'
+import { ask, enter } from '../preview.mjs'
 
 const as = (s) => ({ authorization: `Bearer ${s.token}` })
 /** Asks for a command; the answer's lines as they come. */
@@ -439,4 +443,122 @@ export async function levels() {
   await crash()
   lend([])
   assert.ok(uid)
+}
+
+/** A socket of a terminal: what it was shown, and what it was told. */
+async function screen(b, s, terminal, query = '') {
+  const socket = new WebSocket(`${url.replace('http', 'ws')}/v1/branches/${b.id}/terminals/${terminal}/socket?token=${s.token}${query}`)
+  const held = { socket, text: '', bytes: Buffer.alloc(0), told: [] }
+  socket.binaryType = 'nodebuffer'
+  socket.on('message', (data, isBinary) => {
+    if (!isBinary) return held.told.push(JSON.parse(data))
+    held.bytes = Buffer.concat([held.bytes, data])
+    held.text = held.bytes.toString()
+  })
+  await new Promise((resolve, reject) => { socket.on('open', resolve); socket.on('error', reject) })
+  held.type = (text) => socket.send(Buffer.from(text))
+  held.shows = (what) => eventually(`${s.id} sees ${what}`, () => held.text.includes(what)).catch((error) => { throw new Error(`${error.message}: ${JSON.stringify(held.text.slice(-500))}`) })
+  return held
+}
+
+/** Terminals in a session's own isolation: real programs, a viewer beside, a lost socket, the end. */
+export async function shells() {
+  await start()
+  const b = await branch()
+  const [ann, bob, eve] = [await session(b, 'ann'), await session(b, 'bob'), await session(b, 'eve', 'read')]
+  const base = `/v1/branches/${b.id}/terminals`
+  assert.equal((await put(b, ann, 'token', 'of-ann-alone')).status, 204)
+  assert.equal((await api('POST', base, {}, as(eve))).status, 403)
+  const opened = await api('POST', base, { rows: 30, cols: 100 }, as(ann))
+  assert.equal(opened.status, 201, await opened.clone().text())
+  const { id } = await opened.json()
+  const [typing, watching] = [await screen(b, ann, id), await screen(b, eve, id)]
+  typing.type('whoami; stty size; echo "in $(pwd) $((6 * 7))"\r')
+  for (const one of [typing, watching]) for (const what of ['root\r\n', '30 100\r\n', 'in /project/workspace 42\r\n']) await one.shows(what)
+  assert.ok(watching.text.endsWith(typing.text.slice(-20)))
+  watching.type('touch by-the-viewer\r')
+  ;(await screen(b, bob, id)).type('touch by-the-viewer\r')
+  typing.type('cat ~/.private/token; touch by-the-typist; echo do""ne\r')
+  await typing.shows('done\r\n')
+  await eventually('the control', () => fs.existsSync(path.join(b.files, 'by-the-typist')))
+  assert.ok(!fs.existsSync(path.join(b.files, 'by-the-viewer')))
+  // What is typed into a file is there when a command is entered.
+  await api('PUT', `/v1/branches/${b.id}/files/a.txt`, 'start\n')
+  const editor = yClient(bob, 'a.txt')
+  await eventually('synced', () => editor.synced())
+  for (let turn = 0; turn < 5; turn++) {
+    const typed = harness.token('screen')
+    editor.text.insert(0, `${typed}\n`)
+    await eventually('the server has it', async () => (await (await api('GET', `/v1/branches/${b.id}/files/a.txt`)).text()).includes(typed))
+    typing.type('clear; cat a.txt\r')
+    await typing.shows(typed)
+  }
+  // vim, in full: opens the file, changes it, and the editor has it.
+  typing.type('vi a.txt\r')
+  const hasVi = (await run(b, ann, 'command -v vi')).exit.code === 0
+  if (hasVi) {
+    await sleep(500)
+    typing.type('GoBY-VI\x1b:wq\r')
+    await eventually('the editor sees what vi wrote', () => editor.text.toString().includes('BY-VI'))
+  }
+  // The opener's socket is lost: the program runs on, and all of it is shown again.
+  typing.type('clear; n=0; while sleep 0.1; do echo tick $((n++)); done\r')
+  await typing.shows('tick 3')
+  typing.socket.terminate()
+  await watching.shows('tick 8')
+  const back = await screen(b, ann, id)
+  await back.shows('tick 12')
+  assert.ok(back.text.includes('tick 2\r\n') && back.text.includes('tick 9\r\n'), 'replayed')
+  back.type('\x03')
+  back.type('exit 7\r')
+  await eventually('told of the end', () => back.told.some((one) => one.type === 'exit' && one.code === 7))
+  const closed = await (await api('GET', `${base}/${id}`, undefined, as(bob))).json()
+  assert.equal(closed.exit?.code ?? closed.code, 7, JSON.stringify(closed))
+  // Closed by its opener, with a program that ignores it; ended with its session.
+  const [stubborn, last] = await Promise.all([0, 1].map(async () => (await (await api('POST', base, { command: ['bash', '-c', 'trap "" HUP TERM; sleep 5151.1 & wait; sleep 5151.1'] }, as(ann))).json()).id))
+  await eventually('run', () => alive('5151.1').length >= 2)
+  assert.equal((await api('DELETE', `${base}/${stubborn}`, undefined, as(bob))).status, 403)
+  assert.ok((await api('DELETE', `${base}/${stubborn}`, undefined, as(ann))).ok)
+  await eventually('over', async () => (await (await api('GET', `${base}/${stubborn}`)).json()).exit)
+  assert.ok(last)
+  assert.equal((await api('DELETE', `/v1/branches/${b.id}/sessions/ann`)).status, 204)
+  await eventually('none left', () => alive('5151.1').length === 0)
+}
+
+/** Sessions of a branch share a network; branches, perch and the machine are out of reach; ports are told and shown. */
+export async function neighbours() {
+  const lan = http.createServer((request, answer) => answer.end('from the machine'))
+  await new Promise((resolve) => lan.listen(0, '0.0.0.0', resolve))
+  const own = lan.address().port
+  const address = Object.values(os.networkInterfaces()).flat().find((one) => one.family === 'IPv4' && !one.internal)?.address ?? '127.0.0.1'
+  await start({}, ['--session-network-allow', `allowed.localhost:${own}`])
+  const b = await branch()
+  const other = await branch({ name: 'other' })
+  const [ann, bob, far] = [await session(b, 'ann'), await session(b, 'bob'), await session(other, 'ann')]
+  const server = "import http.server as h\nclass H(h.BaseHTTPRequestHandler):\n def do_GET(s):\n  s.send_response(200); s.end_headers(); s.wfile.write(b'from ann')\n def log_message(s,*a): pass\nh.HTTPServer(('127.0.0.1',3000),H).serve_forever()"
+  await said(b, ann, { shell: 'setsid python3 -c "$S" >/dev/null 2>&1 & disown', env: { S: server } })
+  const curl = (target) => `curl -sS -m 5 ${target} 2>&1; true`
+  await eventually('a neighbour reaches it', async () => (await said(b, bob, curl('http://localhost:3000/'))) === 'from ann')
+  assert.doesNotMatch(await said(other, far, curl('http://localhost:3000/')), /from ann/)
+  // Both may use the same port.
+  await said(other, far, { shell: 'setsid python3 -c "$S" >/dev/null 2>&1 & disown', env: { S: server.replace('from ann', 'from far') } })
+  await eventually('its own', async () => (await said(other, far, curl('http://localhost:3000/'))) === 'from far')
+  for (const target of [`http://127.0.0.1:${own}/`, `http://${address}:${own}/`, `http://localhost:${own}/`, `${url}/healthz`, `http://${address}:${harness.port}/healthz`]) {
+    for (const more of ['', '--noproxy "*"', '-x "" ']) {
+      const told = await said(b, ann, curl(`${more} ${target}`))
+      assert.ok(!/from the machine|^ok/.test(told), `${more} ${target}: ${told}`)
+    }
+  }
+  assert.equal(await (await fetch(`http://127.0.0.1:${own}/`)).text(), 'from the machine', 'the control')
+  const { ports } = await eventually('listed', async () => {
+    const list = await (await api('GET', `/v1/branches/${b.id}/ports`, undefined, as(bob))).json()
+    return list.ports.some((one) => one.port === 3000 && one.process) && list
+  })
+  assert.deepEqual(ports.map((one) => [one.port, one.process, one.session]), [[3000, 'python3', 'ann']])
+  const { url: ticket } = await (await api('POST', `/v1/branches/${b.id}/ports/3000/preview`, undefined, as(bob))).json()
+  const { cookie } = await enter(ticket)
+  assert.equal((await ask(ticket.split('?')[0], { headers: { cookie } })).body, 'from ann')
+  await api('DELETE', `/v1/branches/${b.id}/sessions/ann`)
+  await eventually('not listed any more', async () => (await (await api('GET', `/v1/branches/${b.id}/ports`)).json()).ports.length === 0)
+  lan.close()
 }

@@ -101,10 +101,10 @@ export async function every_route() {
     'delete /v1/branches/{branch}': [`/v1/branches/${spare.id}?confirm=${spare.id}`, undefined]
   }
   // Open to a reader: a fresh token of its own right, a link's visitor, a draft of its own (it can have none), what is
-  // private to itself, a preview.
+  // private to itself, a preview, a link to a file that it may read.
   const harmless = [
     ...['put', 'delete'].map((method) => `${method} /v1/branches/{branch}/sessions/{session}/private/{path}`),
-    'post /v1/branches/{branch}/sessions/{session}/token', 'post /v1/links/{secret}/session', 'delete /v1/branches/{branch}/drafts/{draft}',
+    'post /v1/branches/{branch}/downloads', 'post /v1/branches/{branch}/sessions/{session}/token', 'post /v1/links/{secret}/session', 'delete /v1/branches/{branch}/drafts/{draft}',
     'post /v1/branches/{branch}/ports/{port}/preview']
   const { paths } = await json('/v1/openapi.json')
   const all = Object.entries(paths).flatMap(([route, item]) => Object.keys(item).filter((method) => method !== 'get').map((method) => `${method} ${route}`))
