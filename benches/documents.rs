@@ -6,7 +6,7 @@
 use divan::counter::BytesCount;
 use divan::{Bencher, black_box};
 use flate2::read::GzDecoder;
-use perch::crdt::{Edit, FIRST_SERVER_CLIENT, MAX_CLIENTS, SharedText, diff, frame, inspect};
+use perch::crdt::{Edit, FIRST_SERVER_CLIENT, FileFormat, MAX_CLIENTS, SharedText, diff, frame, inspect};
 use std::cell::RefCell;
 use std::io::Read;
 use std::path::{Path, PathBuf};
@@ -162,7 +162,7 @@ fn keystroke(bencher: Bencher, run: usize) {
         let mut live = live.borrow_mut();
         let info = inspect(&update).expect("real");
         assert!(!info.missing(|client| live.known(client)));
-        live.check_room(&update, &info, 8 << 20).expect("room");
+        live.check_room(&update, &info, &FileFormat::default(), 8 << 20).expect("room");
         assert!(live.receive(&update, &info).expect("real").changed);
         frame::update(&update)
     });

@@ -54,7 +54,9 @@ pub static LOG: LazyLock<Vec<Vec<u8>>> = LazyLock::new(|| {
 pub fn update(data: &[u8]) {
     let Ok(info) = inspect(data) else { return };
     let mut live = SharedText::load(LOG.iter().map(Vec::as_slice)).expect("our own log");
-    if info.missing(|client| live.known(client)) || live.check_room(data, &info, 1 << 20).is_err() {
+    if info.missing(|client| live.known(client))
+        || live.check_room(data, &info, &FileFormat::default(), 1 << 20).is_err()
+    {
         return;
     }
     let mut log: Vec<&[u8]> = LOG.iter().map(Vec::as_slice).collect();

@@ -193,7 +193,7 @@ impl Hub {
             };
             let is_closed = matches!(sign, Sign::Closed | Sign::MovedHere);
             match &sign {
-                Sign::MovedFrom(from) => follows.renamed(from.clone(), path.clone()),
+                Sign::MovedFrom(from) => follows.renamed(from.clone(), &path),
                 _ => follows.touched(&path),
             }
             match hub.open_document(&path).await {

@@ -16,6 +16,7 @@ use crate::store::StoreError;
 use crate::workspace::{FsError, Kind, RelPath};
 use parking_lot::Mutex;
 use std::collections::VecDeque;
+use std::iter;
 use std::sync::{Arc, Weak};
 use std::time::Duration;
 use tokio::sync::Notify;
@@ -50,15 +51,18 @@ struct Follow {
 
 impl Follows {
     /// `from` has become `to`.
-    pub(super) fn renamed(&self, from: RelPath, to: RelPath) {
+    pub(super) fn renamed(&self, from: RelPath, to: &RelPath) {
         let due = Instant::now() + FOLLOW_AFTER;
         {
             let mut waiting = self.waiting.lock();
-            // Renamed once more: one way from where it was to where it is.
-            let earlier = waiting.iter().position(|follow| follow.to == from);
-            let from = earlier.and_then(|at| waiting.remove(at)).map_or(from, |follow| follow.from);
-            if waiting.len() < FOLLOWS {
-                waiting.push_back(Follow { from, to, due });
+            // Renamed once more: the document is that of `from`, to which a save by way of another name may just have
+            // come, or else the one of where it was before.
+            let (earlier, others) = waiting.drain(..).partition::<VecDeque<_>, _>(|follow| follow.to == from);
+            *waiting = others;
+            for from in iter::once(from).chain(earlier.into_iter().map(|follow| follow.from)) {
+                if waiting.len() < FOLLOWS {
+                    waiting.push_back(Follow { from, to: to.clone(), due });
+                }
             }
         }
         self.something.notify_one();

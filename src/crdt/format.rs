@@ -101,6 +101,17 @@ impl FileFormat {
         matches!(self.endings, Endings::Mixed(..))
     }
 
+    /// Whether a line end may take two bytes.
+    pub(super) fn is_wide(&self) -> bool {
+        matches!(self.endings, Endings::Uniform(Ending::CrLf) | Endings::Mixed(..))
+    }
+
+    /// At most how many bytes the file has for a text of so many bytes, line ends among them.
+    pub(super) fn most_bytes(&self, text_bytes: u64, line_ends: u64) -> u64 {
+        let mark = if self.bom { BOM.len_utf8() as u64 } else { 0 };
+        mark + text_bytes + if self.is_wide() { line_ends } else { 0 }
+    }
+
     /// The file's bytes for a text that this format is for.
     #[must_use]
     pub fn encode(&self, text: &str) -> Vec<u8> {

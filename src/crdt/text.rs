@@ -7,6 +7,7 @@
 //!   [`crate::crdt::UpdateInfo::missing`] first, and what hostile bytes leave pending all the same is pruned.
 
 use super::diff::{Edit, utf16_len};
+use super::format::FileFormat;
 use super::update::{Id, MAX_CLIENTS, Place, UpdateInfo, content_bytes, inspect_beyond};
 use bytes::Bytes;
 use std::collections::HashMap;
@@ -97,6 +98,8 @@ pub struct SharedText {
 #[derive(Clone, Copy)]
 struct Room {
     text: u64,
+    /// Of the text.
+    line_ends: u64,
     all: u64,
 }
 
@@ -208,13 +211,19 @@ impl SharedText {
         self.text.get_string(&self.doc.transact())
     }
 
-    /// Whether the document can take what the update brings: at most `max_bytes` of text, [`MAX_OTHER_BYTES`] beside
+    /// Whether the document can take what the update brings: a file of at most `max_bytes`, [`MAX_OTHER_BYTES`] beside
     /// it, and [`MAX_CLIENTS`] client ids. What is deleted leaves room again. Costs nothing until a bound that counts
     /// insertions only is passed; then the document is measured.
     ///
     /// # Errors
     /// [`NoRoom`]: the update must not be applied.
-    pub fn check_room(&mut self, update: &[u8], info: &UpdateInfo, max_bytes: u64) -> Result<(), NoRoom> {
+    pub fn check_room(
+        &mut self,
+        update: &[u8],
+        info: &UpdateInfo,
+        format: &FileFormat,
+        max_bytes: u64,
+    ) -> Result<(), NoRoom> {
         if self.clocks.len() + info.new_clients(|client| self.known(client)) > MAX_CLIENTS {
             return Err(NoRoom::Clients);
         }
@@ -222,7 +231,8 @@ impl SharedText {
             return Ok(());
         }
         let fits = |room: Room, more: u64| {
-            if room.text + more > max_bytes {
+            // All that is inserted may be line ends.
+            if format.most_bytes(room.text + more, room.line_ends + more) > max_bytes {
                 Err(NoRoom::Text(max_bytes))
             } else if room.all + more > max_bytes + MAX_OTHER_BYTES {
                 Err(NoRoom::Other)
@@ -241,22 +251,28 @@ impl SharedText {
         let room = self.measure();
         self.at_most = Some(room);
         let Err(refused) = fits(room, more as u64) else { return Ok(()) };
-        if info.deletes.is_empty() {
+        if info.deletes.is_empty() && !format.is_wide() {
             return Err(refused);
         }
-        // It may delete as much as it brings.
+        // It may delete as much as it brings, and bring few line ends.
         let mut trial = self.fork().map_err(|_| refused)?;
         let _ = trial.apply(update);
         fits(trial.measure(), 0)
     }
 
     fn measure(&self) -> Room {
-        Room { text: self.text().len() as u64, all: content_bytes(&self.encode_state()) as u64 }
+        let text = self.text();
+        Room {
+            text: text.len() as u64,
+            line_ends: text.matches('\n').count() as u64,
+            all: content_bytes(&self.encode_state()) as u64,
+        }
     }
 
     fn grown(&mut self, bytes: usize) {
         if let Some(room) = &mut self.at_most {
             room.text += bytes as u64;
+            room.line_ends += bytes as u64;
             room.all += bytes as u64;
         }
     }
@@ -698,7 +714,7 @@ mod tests {
         const MAX: u64 = 30_000;
         let take = |text: &mut SharedText, update: &[u8]| {
             let info = inspect(update).unwrap();
-            text.check_room(update, &info, MAX)?;
+            text.check_room(update, &info, &FileFormat::default(), MAX)?;
             text.receive(update, &info).unwrap();
             Ok::<_, NoRoom>(())
         };
@@ -746,6 +762,27 @@ mod tests {
     }
 
     #[test]
+    fn line_ends_count_as_the_file_has_them() {
+        let (plain, wide) = (FileFormat::default(), crate::crdt::decode(b"\xef\xbb\xbf\r\n").unwrap().1);
+        let text = "line\n".repeat(100);
+        let room = |format: &FileFormat, insert: &str, max_bytes: usize| {
+            let seed = SharedText::seed(FIRST_SERVER_CLIENT, &text);
+            let mut live = SharedText::load([seed.as_ref()]).unwrap();
+            let updates = live.fork().unwrap().edit(&[edit(0, 0, insert)]).unwrap();
+            let info = inspect(&updates[0].0).unwrap();
+            live.check_room(&updates[0].0, &info, format, max_bytes as u64)
+        };
+        for format in [plain, wide] {
+            for insert in ["letters", "\n", "\n\n\n", "one\ntwo"] {
+                let len_bytes = format.encode(&format!("{insert}{text}")).len();
+                assert_eq!(room(&format, insert, len_bytes), Ok(()), "{insert:?}");
+                let refused = NoRoom::Text(len_bytes as u64 - 1);
+                assert_eq!(room(&format, insert, len_bytes - 1), Err(refused), "{insert:?}");
+            }
+        }
+    }
+
+    #[test]
     fn client_ids_are_bounded() {
         let seed = SharedText::seed(FIRST_SERVER_CLIENT, "");
         let mut text = SharedText::load([seed.as_ref()]).unwrap();
@@ -755,6 +792,7 @@ mod tests {
         }
         update.push(0);
         let info = inspect(&update).unwrap();
-        assert_eq!(text.check_room(&update, &info, u64::MAX / 2), Err(NoRoom::Clients));
+        let room = text.check_room(&update, &info, &FileFormat::default(), u64::MAX / 2);
+        assert_eq!(room, Err(NoRoom::Clients));
     }
 }

@@ -109,15 +109,25 @@ impl Workspace {
     /// [`FsError::WrongKind`] when something else than a file is there; it stays there.
     pub async fn install(&self, staged: &Staged, path: &RelPath) -> Result<bool, FsError> {
         let (this, staged, path) = (self.clone(), staged.clone(), path.clone());
-        self.off_runtime(move || this.install_now(&staged, &path)).await
+        self.off_runtime(move || this.install_now(&staged, &path, true)).await
     }
 
-    fn install_now(&self, staged: &Staged, path: &RelPath) -> Result<bool, FsError> {
-        let (folder, name) = self.parent_of(path, true)?;
+    /// The same where a file is to be, never where none is.
+    ///
+    /// # Errors
+    /// [`FsError::Absent`] when nothing is there, and as for [`Workspace::install`].
+    pub async fn install_over(&self, staged: &Staged, path: &RelPath) -> Result<bool, FsError> {
+        let (this, staged, path) = (self.clone(), staged.clone(), path.clone());
+        self.off_runtime(move || this.install_now(&staged, &path, false)).await
+    }
+
+    fn install_now(&self, staged: &Staged, path: &RelPath, may_create: bool) -> Result<bool, FsError> {
+        let (folder, name) = self.parent_of(path, may_create)?;
         for _ in 0..64 {
             let outcome = match kind_at(&folder, &name) {
                 Ok(Some(FileType::RegularFile)) => self.exchange(staged, &folder, &name),
                 Ok(Some(_)) => return Err(FsError::WrongKind { path: path.clone() }),
+                Ok(None) if !may_create => return Err(FsError::Absent(path.clone())),
                 Ok(None) => rename_new(&self.temp, &staged.name, &folder, &name).map(|()| Came::Nothing),
                 Err(errno) => return Err(FsError::io(format!("look at {path}"))(errno)),
             };
@@ -489,7 +499,7 @@ mod tests {
             let mut written = 0;
             for n in 0..200 {
                 let staged = files.stage_now(&path("a"), format!("{n}").as_bytes()).unwrap();
-                match files.install_now(&staged, &path("a")) {
+                match files.install_now(&staged, &path("a"), true) {
                     Ok(_) => written += 1,
                     Err(error) => assert!(matches!(error, FsError::WrongKind { .. }), "{error}"),
                 }

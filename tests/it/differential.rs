@@ -6,7 +6,7 @@
 use base64::Engine;
 use base64::engine::general_purpose::STANDARD;
 use flate2::read::GzDecoder;
-use perch::crdt::{Edit, FIRST_SERVER_CLIENT, SharedText, inspect};
+use perch::crdt::{Edit, FIRST_SERVER_CLIENT, FileFormat, SharedText, inspect};
 use serde_json::{Value, json};
 use std::collections::{BTreeMap, BTreeSet, HashSet};
 use std::io::Read;
@@ -115,7 +115,7 @@ fn clocks(text: &SharedText) -> Value {
 fn receive(text: &mut SharedText, update: &[u8]) {
     let info = inspect(update).unwrap();
     assert!(!info.missing(|client| text.known(client)));
-    text.check_room(update, &info, 1 << 30).unwrap();
+    text.check_room(update, &info, &FileFormat::default(), 1 << 30).unwrap();
     text.receive(update, &info).unwrap();
 }
 

@@ -9,7 +9,7 @@ use crate::base::heavy;
 use crate::branch::events::Event;
 use crate::branch::members::WriteGrant;
 use crate::branch::versions::Version;
-use crate::crdt::{Applied, FileFormat, SharedText, decode, diff, normalise, rebase};
+use crate::crdt::{Applied, FileFormat, SharedText, apply, decode, diff, normalise, rebase};
 use crate::store::DiskRecord;
 use crate::workspace::{FsError, RelPath, Workspace};
 use bytes::Bytes;
@@ -157,6 +157,11 @@ impl Disk {
             asides,
             jobs: 0,
         }
+    }
+
+    /// What the file has, or is to have, beside its text; of mixed line ends as they were last written.
+    pub(super) fn format(&self) -> &FileFormat {
+        &self.wanted.as_deref().unwrap_or(&self.shape).format
     }
 
     pub(super) fn record(&self) -> DiskRecord {
@@ -316,12 +321,7 @@ impl Actor {
         match done {
             JobDone::Checked(Ok(seen)) => self.on_seen(seen).await,
             JobDone::Wrote(Ok(wrote)) => self.on_wrote(wrote).await,
-            JobDone::Wrote(Err(WriteError::Differs(seen))) => {
-                // Still to be written, also where the look finds nothing new: the path may have moved meanwhile.
-                self.disk.dirty_since.get_or_insert_with(Instant::now);
-                self.disk.write_now = !self.waiters.is_empty();
-                self.on_seen(seen).await;
-            }
+            JobDone::Wrote(Err(WriteError::Differs(seen))) => self.on_differs(seen).await,
             JobDone::Wrote(Err(WriteError::Busy(since))) => {
                 let now = Instant::now();
                 self.disk.dirty_since = since.or(self.disk.dirty_since).or(Some(now));
@@ -332,13 +332,16 @@ impl Actor {
                 self.disk_failed(&error.to_string());
             }
             JobDone::Wrote(Err(WriteError::NotInstalled(temp, error))) => {
-                self.disk_failed(&error.to_string());
                 // First the intent: a staged file that is gone while its intent stands counts as put in place.
                 let forgotten = self.log.commit(Some(self.disk.record()), self.context.clock.now_ms()).await;
                 self.answer_committed();
                 match forgotten {
                     Ok(()) => self.remove_temp(&temp).await,
-                    Err(error) => self.fail(&error.to_string()),
+                    Err(error) => return self.fail(&error.to_string()),
+                }
+                match error {
+                    FsError::Absent(_) => self.on_differs(Seen::Absent).await,
+                    error => self.disk_failed(&error.to_string()),
                 }
             }
             JobDone::Wrote(Err(WriteError::Unsure(error))) => self.fail(&error),
@@ -366,6 +369,13 @@ impl Actor {
         for waiter in self.waiters.drain(..) {
             waiter.answer(Err(DocError::Disk(error.to_owned())));
         }
+    }
+
+    async fn on_differs(&mut self, seen: Seen) {
+        // Still to be written, also where the look finds nothing new: the path may have moved meanwhile.
+        self.disk.dirty_since.get_or_insert_with(Instant::now);
+        self.disk.write_now = !self.waiters.is_empty();
+        self.on_seen(seen).await;
     }
 
     async fn on_seen(&mut self, seen: Seen) {
@@ -583,13 +593,7 @@ impl Actor {
         base: WriteBase,
         bytes: &[u8],
     ) -> Result<(), DocError> {
-        if bytes.len() as u64 > self.context.max_bytes {
-            return Err(DocError::TooLarge {
-                path: self.path.clone(),
-                len_bytes: bytes.len() as u64,
-                max_bytes: self.context.max_bytes,
-            });
-        }
+        self.check_size(bytes)?;
         let (text, format) = decode(bytes)
             .map_err(|error| DocError::NotText { path: self.path.clone(), offset: error.offset })?;
         self.normalise().await?;
@@ -600,7 +604,11 @@ impl Actor {
                 let content = self.content();
                 match base {
                     _ if content.version == version => heavy(text.len(), || diff(&present, &text)),
-                    Some(base) => heavy(text.len(), || rebase(&base, &present, &text)),
+                    Some(base) => heavy(text.len(), || {
+                        let edits = rebase(&base, &present, &text);
+                        let merged = apply(&present, &edits);
+                        self.check_size(&format.follow(&text, &merged).encode(&merged)).map(|()| edits)
+                    })?,
                     None => return Err(DocError::VersionUnknown { present: content.version }),
                 }
             }
@@ -611,6 +619,14 @@ impl Actor {
         if is_new || (!text.is_empty() && format != self.format_for(&text)) {
             self.disk.wanted = Some(Arc::new(Shape::new(format, &text)));
             self.touched();
+        }
+        Ok(())
+    }
+
+    fn check_size(&self, bytes: &[u8]) -> Result<(), DocError> {
+        let (len_bytes, max_bytes) = (bytes.len() as u64, self.context.max_bytes);
+        if len_bytes > max_bytes {
+            return Err(DocError::TooLarge { path: self.path.clone(), len_bytes, max_bytes });
         }
         Ok(())
     }

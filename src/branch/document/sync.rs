@@ -301,7 +301,7 @@ impl Actor {
     }
 
     async fn accept(&mut self, id: ConnectionId, update: Bytes, info: &UpdateInfo) {
-        if let Err(error) = self.live.check_room(&update, info, self.context.max_bytes) {
+        if let Err(error) = self.live.check_room(&update, info, self.disk.format(), self.context.max_bytes) {
             self.refuse(id, Some(update), code::TOO_LARGE, &error.to_string()).await;
             return;
         }
@@ -326,7 +326,7 @@ impl Actor {
 
     /// Applies what of an update builds on what is known; its answer comes when all of it is.
     async fn accept_partly(&mut self, id: ConnectionId, update: Bytes, info: &UpdateInfo) {
-        if let Err(error) = self.live.check_room(&update, info, self.context.max_bytes) {
+        if let Err(error) = self.live.check_room(&update, info, self.disk.format(), self.context.max_bytes) {
             self.refuse(id, Some(update), code::TOO_LARGE, &error.to_string()).await;
             return;
         }

@@ -113,7 +113,13 @@ impl Actor {
                     Err(_) => return Err(WriteError::Unsure("perch is stopping".into())),
                 }
                 crate::base::fault("intent");
-                let swapped = match workspace.install(&staged, &path).await {
+                // A file that was there and was moved or removed since the look is not brought back.
+                let installed = if known.is_some() {
+                    workspace.install_over(&staged, &path).await
+                } else {
+                    workspace.install(&staged, &path).await
+                };
+                let swapped = match installed {
                     Ok(swapped) => swapped,
                     Err(error) => {
                         let temp = workspace.inspect_temp(&staged.name).await;

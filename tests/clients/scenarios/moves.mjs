@@ -93,6 +93,18 @@ export async function follows() {
   line(ann, 'after', tokens)
   await atRest(at('d/b.txt'), [ann], tokens)
   assert.ok(!fs.existsSync(at('d/a.txt')))
+  // A save by way of another name, and a rename right after.
+  tokens.push('<save>')
+  fs.writeFileSync(at('d/b.txt.new'), `${ann.text.toString()}<save>\n`)
+  fs.renameSync(at('d/b.txt.new'), at('d/b.txt'))
+  fs.renameSync(at('d/b.txt'), at('d/c.txt'))
+  line(ann, 'saved', tokens)
+  await atRest(at('d/c.txt'), [ann], tokens)
+  // And by way of yet another one.
+  fs.renameSync(at('d/c.txt'), at('d/d.txt'))
+  fs.renameSync(at('d/d.txt'), at('d/b.txt'))
+  line(ann, 'twice', tokens)
+  await atRest(at('d/b.txt'), [ann], tokens)
   // A folder's rename.
   fs.renameSync(at('d'), at('e'))
   line(ann, 'folder', tokens)

@@ -109,6 +109,24 @@ class Plan {
     })
   }
   inPlace() { this.rewrite((content) => fs.writeFileSync(this.file, content)) }
+  /**
+   * Renamed by another process while people type, and back. Each rename is followed before the next step: a client that
+   * comes back asks for the path it knows.
+   */
+  async move() {
+    const typist = this.editors.find((one) => !this.offline.has(one) && !this.stopped.has(one) && one.synced())
+    if (!typist) return
+    for (const to of ['b.txt', 'a.txt']) {
+      const next = path.join(this.branch.files, to)
+      fs.renameSync(this.file, next)
+      this.file = next
+      this.type()
+      line(typist, 'moved', this.tokens)
+      const one = this.tokens.at(-1)
+      await eventually('the rename is followed', () => count(fs.readFileSync(next, 'utf8'), one) === 1)
+    }
+    assert.deepEqual(fs.readdirSync(this.branch.files), ['a.txt'])
+  }
   create() {
     this.rewrite((content) => {
       fs.unlinkSync(this.file)
@@ -160,7 +178,7 @@ class Plan {
   async step(step) {
     const deeds = [
       [50, 'type'], [8, 'erase'], [8, 'leave'], [6, 'stopReading'], [5, 'append'], [4, 'rename'], [3, 'inPlace'], [3, 'create'],
-      [3, 'slowly'], [4, 'write'], [2, 'crash'], [1, 'stop']
+      [3, 'slowly'], [4, 'write'], [2, 'move'], [2, 'crash'], [1, 'stop']
     ]
     let dice = chance.next() * deeds.reduce((sum, [weight]) => sum + weight, 0)
     const [, deed] = deeds.find(([weight]) => (dice -= weight) < 0)
