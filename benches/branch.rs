@@ -6,10 +6,12 @@
 use bytes::Bytes;
 use divan::Bencher;
 use perch::base::{BranchId, Clock, Permission, Tasks};
-use perch::branch::{Document, Hub, Incoming, Join, LogWriter, Outbox, Wire};
+use perch::branch::{
+    BranchOptions, Branches, Document, Hub, Incoming, Join, NewBranch, Outbox, Source, Wire,
+};
 use perch::crdt::frame::{self, Message};
-use perch::store::{Branch, BranchState, Options, SessionRow, Store};
-use perch::workspace::Workspace;
+use perch::sandbox::Owners;
+use perch::store::{Options, SessionRow, Store};
 use std::cell::RefCell;
 use std::fs::{self, File};
 use std::io::Write;
@@ -37,9 +39,8 @@ struct Live {
     readers: Vec<Arc<Outbox>>,
     doc: Doc,
     text: TextRef,
-    /// Keeps the branch open.
-    _hub: Arc<Hub>,
-    folder: tempfile::TempDir,
+    hub: Arc<Hub>,
+    _folder: tempfile::TempDir,
 }
 
 impl Live {
@@ -47,21 +48,23 @@ impl Live {
         // One thread: what is measured is the work, and no task waits for a core.
         let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().expect("a runtime");
         let folder = tempfile::tempdir().expect("a folder");
-        let (files, temp) = (folder.path().join("files"), folder.path().join("temp"));
-        for folder in [&files, &temp] {
-            fs::create_dir(folder).expect("a folder");
-        }
-        fs::write(files.join(FILE), content).expect("a file");
-        let workspace = Workspace::open(&files, &temp).expect("a workspace");
         let (hub, document, readers, author) = runtime.block_on(async {
             let (clock, tasks) = (Clock::system(), Tasks::new());
             let options = Options { database_url: None, data: folder.path().to_owned() };
             let store = Store::open(&options).await.expect("a store");
-            let branch = a_branch();
-            store.insert_branch(&branch, 1).await.expect("a branch");
-            let log = LogWriter::start(store.clone(), &tasks);
-            let hub = Hub::open(branch.id.clone(), workspace, store, log, clock, tasks, 8 << 20);
-            let hub = hub.await.expect("a hub");
+            let options = BranchOptions {
+                folder: folder.path().join("branches"),
+                local_git: Vec::new(),
+                max_document_bytes: 8 << 20,
+                max_branch_bytes: 1 << 30,
+                owners: Owners::default(),
+                egress: Arc::default(),
+            };
+            let branches = Branches::new(options, store, clock, tasks);
+            let new = NewBranch { name: "bench".into(), source: Source::Empty };
+            let branch = branches.create(new).await.expect("a branch");
+            let hub = branches.hub(&branch.id).await.expect("a hub");
+            fs::write(hub.workspace().folder().join(FILE), content).expect("a file");
             let path = FILE.parse().expect("a path");
             let document = hub.document(&path, false).await.expect("a document");
             let mut outboxes = Vec::new();
@@ -81,7 +84,7 @@ impl Live {
                 }
             }
         }
-        let live = Self { runtime, document, readers, doc, text, _hub: hub, folder };
+        let live = Self { runtime, document, readers, doc, text, hub, _folder: folder };
         live.received();
         live
     }
@@ -113,24 +116,6 @@ impl Live {
     /// The barrier: all is durable and in the file.
     fn written(&self) {
         self.runtime.block_on(self.document.flush()).expect("a flush");
-    }
-}
-
-fn a_branch() -> Branch {
-    Branch {
-        id: BranchId::generate(),
-        name: "bench".into(),
-        description: String::new(),
-        tags: Vec::new(),
-        state: BranchState::Ready,
-        error: None,
-        git_url: None,
-        git_ref: None,
-        forked_from: None,
-        created_at_ms: 0,
-        updated_at_ms: 0,
-        size_bytes: None,
-        measured_at_ms: None,
     }
 }
 
@@ -204,7 +189,7 @@ fn lines(len_bytes: usize) -> String {
 #[divan::bench(args = [2_000, 100_000, 1_000_000], sample_count = 20, sample_size = 1)]
 fn write_back(bencher: Bencher, len_bytes: usize) {
     let live = Live::open(&lines(len_bytes), 0);
-    let file = live.folder.path().join("files").join(FILE);
+    let file = live.hub.workspace().folder().join(FILE);
     let next = || {
         live.runtime.block_on(async { tokio::time::sleep(ECHO).await });
         live.written();

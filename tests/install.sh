@@ -11,6 +11,11 @@ command -v chromium >/dev/null || missing+=(chromium)
 command -v curl >/dev/null || missing+=(curl)
 command -v openssl >/dev/null || missing+=(openssl)
 command -v newuidmap >/dev/null || missing+=(uidmap)
+# What sessions see is beneath /usr: another python3 on the PATH does not count.
+[ -x /usr/bin/python3 ] || missing+=(python3)
+command -v vim >/dev/null || missing+=(vim)
+command -v top >/dev/null || missing+=(procps)
+command -v nsenter >/dev/null || missing+=(util-linux)
 command -v systemd-analyze >/dev/null || missing+=(systemd)
 # Without what they recommend: no Docker engine is wanted.
 lean=()

@@ -143,11 +143,8 @@ fn write(path: &str, bytes: &[u8]) -> Result<FileAnswer, FileError> {
 }
 
 fn remove(path: &str) -> Result<FileAnswer, FileError> {
-    if fs::symlink_metadata(path)?.is_dir() {
-        fs::remove_dir_all(path)?
-    } else {
-        fs::remove_file(path)?
-    }
+    let is_folder = fs::symlink_metadata(path)?.is_dir();
+    if is_folder { fs::remove_dir_all(path) } else { fs::remove_file(path) }?;
     Ok(FileAnswer::Done)
 }
 

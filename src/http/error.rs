@@ -233,14 +233,11 @@ impl From<AgentsError> for ApiError {
     fn from(error: AgentsError) -> Self {
         let detail = error.to_string();
         match error {
-            AgentsError::Refused(_) => {
+            AgentsError::Refused(_) | AgentsError::Network(_) => {
                 Self::new(StatusCode::SERVICE_UNAVAILABLE, "isolation_unavailable", detail)
             }
             AgentsError::TooMany => Self::new(StatusCode::SERVICE_UNAVAILABLE, "too_many_agents", detail),
             AgentsError::OwnerOnly => Self::new(StatusCode::FORBIDDEN, "isolation_none", detail),
-            AgentsError::Network(_) => {
-                Self::new(StatusCode::SERVICE_UNAVAILABLE, "isolation_unavailable", detail)
-            }
             AgentsError::Agent(source) => source.into(),
         }
     }

@@ -64,7 +64,7 @@ fn own(on: &On, id: &str) -> Result<SessionId, ApiError> {
     }
 }
 
-async fn done(answer: FileAnswer) -> Result<StatusCode, ApiError> {
+fn done(answer: FileAnswer) -> Result<StatusCode, ApiError> {
     match answer {
         FileAnswer::Refused(error) => Err(error.into()),
         _ => Ok(StatusCode::NO_CONTENT),
@@ -86,7 +86,7 @@ async fn put_private(
     let id = own(&on, &id)?;
     let (path, bytes) = (plain(&path)?, bytes(body)?);
     let agent = on.agent(Some(&id), false).await?;
-    done(agent.file(FileOp::PrivateWrite(path, bytes)).await?).await
+    done(agent.file(FileOp::PrivateWrite(path, bytes)).await?)
 }
 
 /// Remove a file or folder from the session's own `~/.private`.
@@ -98,7 +98,7 @@ async fn remove_private(on: On, names: Three) -> Result<StatusCode, ApiError> {
     let Path((_, id, path)) = names;
     let id = own(&on, &id)?;
     let agent = on.agent(Some(&id), false).await?;
-    done(agent.file(FileOp::PrivateRemove(plain(&path)?)).await?).await
+    done(agent.file(FileOp::PrivateRemove(plain(&path)?)).await?)
 }
 
 #[derive(Deserialize, IntoParams)]
@@ -153,7 +153,7 @@ async fn write_inside(
     let (path, bytes) = (format!("/{}", plain(&path)?), bytes(body)?);
     on.room(bytes.len() as u64).await?;
     let agent = on.agent(Some(&session(&id)?), true).await?;
-    done(agent.file(FileOp::Write(path, bytes)).await?).await
+    done(agent.file(FileOp::Write(path, bytes)).await?)
 }
 
 /// Remove a file, or a folder with all in it, outside the branch's files, as the session may.
@@ -163,7 +163,7 @@ async fn write_inside(
 async fn remove_inside(on: On, names: Three) -> Result<StatusCode, ApiError> {
     let Path((_, id, path)) = names;
     let agent = on.agent(Some(&session(&id)?), true).await?;
-    done(agent.file(FileOp::Remove(format!("/{}", plain(&path)?))).await?).await
+    done(agent.file(FileOp::Remove(format!("/{}", plain(&path)?))).await?)
 }
 
 /// What is in force for sessions' processes.

@@ -67,8 +67,8 @@ impl AppState {
         clock: Clock,
         site: Site,
         owner: Option<Vec<u8>>,
-        tasks: Tasks,
     ) -> Self {
+        let tasks = agents.tasks().clone();
         let (site, owner) = (Arc::new(site), owner.map(Into::into));
         Self {
             store,

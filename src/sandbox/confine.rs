@@ -5,7 +5,7 @@ use super::launch::{Failed, step};
 use super::spec::Limits;
 use super::sys;
 use caps::CapSet;
-use landlock::{CompatLevel, Compatible, Ruleset, RulesetAttr, Scope};
+use landlock::{CompatLevel, Compatible, Ruleset, RulesetAttr, RulesetCreated, Scope};
 use rustix::process::{DumpableBehavior, Resource, Rlimit};
 use rustix::thread::UnshareFlags;
 use seccompiler::{
@@ -54,7 +54,7 @@ fn scope() -> Result<(), Failed> {
         .set_compatibility(CompatLevel::BestEffort)
         .scope(Scope::AbstractUnixSocket | Scope::Signal);
     // Kernels before 6.12 have none; there sessions of one branch can meet in abstract sockets.
-    let outcome = ruleset.and_then(|ruleset| ruleset.create()).and_then(|created| created.restrict_self());
+    let outcome = ruleset.and_then(Ruleset::create).and_then(RulesetCreated::restrict_self);
     match outcome {
         Ok(_) => Ok(()),
         Err(error) if error.to_string().contains("unsupported") => Ok(()),
@@ -158,7 +158,7 @@ pub(super) fn bound_namespace(proc: BorrowedFd<'_>) -> Result<(), Failed> {
 pub(super) fn detach(kept: &[BorrowedFd<'_>]) {
     let _ = rustix::process::setsid();
     sys::join_new_keyring();
-    let last = kept.iter().map(|kept| kept.as_raw_fd()).max().unwrap_or(2);
+    let last = kept.iter().map(AsRawFd::as_raw_fd).max().unwrap_or(2);
     sys::close_from(u32::try_from(last + 1).unwrap_or(3));
     rustix::process::umask(rustix::fs::Mode::from_raw_mode(0o022));
 }

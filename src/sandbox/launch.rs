@@ -138,8 +138,7 @@ fn follow(spec: &Spec, socket: &UnixStream, stage: u32) -> Result<(i32, OwnedFd)
         match receive::<Report>(socket) {
             Ok(Report::Forked(pid)) => forked = Some(pid),
             Ok(Report::Ready) => break Ok(()),
-            Ok(Report::Failed(failed)) => break Err(failed),
-            Err(failed) => break Err(failed),
+            Ok(Report::Failed(failed)) | Err(failed) => break Err(failed),
         }
     };
     let pid = if spec.is_bare { i32::try_from(stage).ok() } else { forked };

@@ -80,10 +80,9 @@ pub fn prepare(wanted: Isolation) -> Standing {
         Isolation::None => return Standing { level: Level::None, ids: None, refused: None },
         Isolation::Root => Level::Root,
         Isolation::Subuid => Level::Subuid,
-        Isolation::Nested => Level::Nested,
         Isolation::Auto if is_mighty => Level::Root,
         Isolation::Auto if is_root || sub_ids("/etc/subuid").is_some() => Level::Subuid,
-        Isolation::Auto => Level::Nested,
+        Isolation::Nested | Isolation::Auto => Level::Nested,
     };
     match level {
         Level::Root if is_mighty => {

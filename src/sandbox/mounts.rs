@@ -76,6 +76,9 @@ struct Bind {
     is_folder: bool,
 }
 
+/// Where a link leads, and its own place.
+type Link = (PathBuf, String);
+
 fn clone_tree(source: &Path) -> rustix::io::Result<OwnedFd> {
     let flags = OpenTreeFlags::OPEN_TREE_CLONE
         | OpenTreeFlags::OPEN_TREE_CLOEXEC
@@ -134,7 +137,7 @@ fn place(bind: &Bind) -> Result<(), Failed> {
 }
 
 /// The system's folders and links, in the machine's own layout.
-fn system(spec: &Spec) -> Result<(Vec<Bind>, Vec<(PathBuf, String)>), Failed> {
+fn system(spec: &Spec) -> Result<(Vec<Bind>, Vec<Link>), Failed> {
     let (mut binds, mut links) = (Vec::new(), Vec::new());
     let extra = spec.image.iter().map(|path| path.to_string_lossy().into_owned());
     for name in SYSTEM.into_iter().map(str::to_owned).chain(extra) {

@@ -33,6 +33,7 @@ pub struct Limits {
 }
 
 /// What one sandbox is to be.
+#[expect(clippy::struct_excessive_bools, reason = "each is a fact of its own")]
 #[derive(Clone, Debug, Serialize, Deserialize)]
 pub struct Spec {
     /// Its folders.

@@ -127,7 +127,7 @@ impl Server {
             metrics_open: config.metrics_open,
             preview_domain: domain,
         };
-        let state = AppState::new(store.clone(), branches, agents, keys, clock, site, owner, tasks.clone());
+        let state = AppState::new(store.clone(), branches, agents, keys, clock, site, owner);
         let door = accept::Door {
             app: router(state),
             tls: tls.clone(),
@@ -190,7 +190,7 @@ fn agents(config: &Config, standing: Standing, data: &Path, tasks: &Tasks) -> Ag
     match (&standing.refused, standing.level) {
         (Some(reason), _) => warn!("sessions have no terminals and commands on this machine: {reason}"),
         (None, Level::None) => {
-            warn!("--isolation=none: sessions' processes are not kept apart from anything")
+            warn!("--isolation=none: sessions' processes are not kept apart from anything");
         }
         (None, level) => info!("isolation of sessions: {level:?}"),
     }

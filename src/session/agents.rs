@@ -96,7 +96,9 @@ impl Agents {
         Self { inner: Arc::new(Inner { options, tasks, cells: Mutex::default() }) }
     }
 
-    pub(super) fn tasks(&self) -> &Tasks {
+    /// Where all tasks of this perch run.
+    #[must_use]
+    pub fn tasks(&self) -> &Tasks {
         &self.inner.tasks
     }
 

@@ -282,7 +282,7 @@ mod tests {
         // Nor by what is in it: the audience alone tells them apart.
         let both = serde_json::json!({"aud": "preview", "branch": pass.branch, "session": "ann", "permission": "write",
             "epoch": 1, "port": 3000, "exp": exp});
-        let both = keys.encode(&both).unwrap();
+        let both = keys.seal(&both).unwrap();
         assert!(keys.verify(both.expose_secret()).is_err() && keys.verify_pass(both.expose_secret()).is_ok());
         let late = keys.sign_pass(&pass, 1_000).unwrap();
         assert!(keys.verify_pass(late.expose_secret()).is_err());

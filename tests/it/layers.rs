@@ -4,7 +4,7 @@ use std::fs;
 use std::path::{Path, PathBuf};
 
 /// Each module uses only modules after it.
-const ORDER: [&str; 14] = [
+const ORDER: [&str; 13] = [
     "admin",
     "server",
     "config",

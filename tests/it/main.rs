@@ -1,5 +1,6 @@
 //! All integration tests, linked once.
 
+mod agents;
 mod browser;
 mod clients;
 mod corpus;

@@ -4,6 +4,7 @@ use perch::agent::{Port, listening};
 use perch::base::{BranchId, Clock, Tasks};
 use perch::branch::{BranchOptions, Branches, Hub, NewBranch, Source};
 use perch::http::{AppState, Site, router};
+use perch::sandbox::Owners;
 use perch::session::{Keys, token_hash};
 use perch::store::{self, Store};
 use std::io::{BufRead, BufReader};
@@ -83,6 +84,7 @@ async fn previews_of_two_branches() {
         local_git: Vec::new(),
         max_document_bytes: 1_000,
         max_branch_bytes: 1_000_000,
+        owners: Owners::default(),
         egress: Arc::default(),
     };
     let branches = Branches::new(options, store.clone(), clock.clone(), tasks.clone());
@@ -95,7 +97,7 @@ async fn previews_of_two_branches() {
         preview_domain: "localhost".into(),
     };
     let owner = Some(token_hash(OWNER));
-    let state = AppState::new(store, branches.clone(), keys, clock, site, owner, tasks.clone());
+    let state = AppState::new(store, branches.clone(), crate::agents::none(&tasks), keys, clock, site, owner);
     let listener = tokio::net::TcpListener::bind("127.0.0.1:0").await.unwrap();
     let url = format!("http://{}", listener.local_addr().unwrap());
     tasks.spawn(std::future::IntoFuture::into_future(axum::serve(listener, router(state))));

@@ -7,6 +7,7 @@ use perch::branch::{
     Terminal,
 };
 use perch::http::{AppState, Site, router};
+use perch::sandbox::Owners;
 use perch::session::{Claims, Keys, SessionChange, Wanted, change_session, create_or_find, token_hash};
 use perch::store::{Options, SessionRow, Store};
 use rustix::process::{Pid, Signal, kill_process_group};
@@ -49,20 +50,31 @@ impl World {
             local_git: Vec::new(),
             max_document_bytes: 1 << 20,
             max_branch_bytes: 1 << 30,
+            owners: Owners::default(),
+            egress: Arc::default(),
         };
         let branches = Branches::new(options, store.clone(), clock.clone(), tasks.clone());
         let new = NewBranch { name: "b".into(), source: Source::Empty };
         let id = branches.create(new).await.unwrap().id;
         let hub = branches.hub(&id).await.unwrap();
-        let (site, known) = (Site::default(), Arc::clone(&keys));
+        let (site, known) = (
+            Site {
+                public_url: None,
+                allowed_origins: Vec::new(),
+                trusted_proxies: Vec::new(),
+                metrics_open: false,
+                preview_domain: "localhost".into(),
+            },
+            Arc::clone(&keys),
+        );
         let state = AppState::new(
             store.clone(),
             branches,
+            crate::agents::none(&tasks),
             known,
             clock.clone(),
             site,
             Some(token_hash(OWNER)),
-            tasks.clone(),
         );
         let listener = tokio::net::TcpListener::bind("127.0.0.1:0").await.unwrap();
         let address = listener.local_addr().unwrap();
