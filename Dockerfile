@@ -1,4 +1,4 @@
-# Builds perch and its page, then keeps the binary and git alone.
+# Builds perch and its page, then keeps the binary, and what sessions find in their shells.
 FROM rust:1.95-bookworm AS build
 RUN apt-get update && apt-get install -y --no-install-recommends nodejs npm && rm -rf /var/lib/apt/lists/*
 WORKDIR /build
@@ -6,7 +6,7 @@ COPY . .
 RUN cargo build --release --locked
 
 FROM debian:bookworm-slim
-RUN apt-get update && apt-get install -y --no-install-recommends ca-certificates curl git && rm -rf /var/lib/apt/lists/* \
+RUN apt-get update && apt-get install -y --no-install-recommends ca-certificates curl git less nodejs npm procps python3 vim-tiny && rm -rf /var/lib/apt/lists/* \
     && useradd --system --uid 10001 --home-dir /data --shell /usr/sbin/nologin perch \
     && install -d -o perch -g perch -m 0700 /data
 COPY --from=build /build/target/release/perch /usr/local/bin/perch

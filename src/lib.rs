@@ -10,11 +10,11 @@
 //! | [`http`] | the native API: routes, document sockets, OpenAPI, the page; only translates |
 //! | [`session`] | sessions on a branch: create or find again, tokens, links |
 //! | [`branch`] | a live branch: registry, documents, log writer, disk, watcher, members |
-//! | [`agent`] | what runs beside a session's processes: which ports they listen on |
+//! | [`agent`] | the process inside a session's sandbox, and perch's side of it |
 //! | [`egress`] | how sessions reach hosts outside: a proxy that judges addresses |
 //! | [`store`] | SQL on SQLite and Postgres |
-//! | [`sandbox`] | the walls around what runs for sessions: a network of each branch's own |
 //! | [`workspace`] | files under one root, symlinks never leave it |
+//! | [`sandbox`] | namespaces, mounts, users and limits of what runs for sessions; a network of each branch's own |
 //! | [`crdt`] | yrs behind our types: updates, awareness, frames, text diff; no I/O |
 //! | [`base`] | ids, rights, time, tasks |
 

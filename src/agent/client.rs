@@ -1,6 +1,7 @@
 //! Perch's side of an agent.
 
 use super::ports::Port;
+use super::process::ENVIRONMENT;
 use super::wire::{
     CHUNK, CREDIT, Exit, FileAnswer, FileOp, Reply, Request, Start, Stream, TermSize, codec, cost,
 };
@@ -234,6 +235,18 @@ impl Agent {
             Ok(Err(reason)) => Err(AgentError::Refused(reason)),
             Err(_) => Err(AgentError::Ended),
         }
+    }
+
+    /// Gives the session an environment of its own, in place of what it had: names without `=`, nothing with NUL.
+    ///
+    /// # Errors
+    /// [`AgentError::Ended`].
+    pub async fn set_environment<'a>(
+        &self,
+        variables: impl IntoIterator<Item = (&'a String, &'a String)>,
+    ) -> Result<FileAnswer, AgentError> {
+        let text: String = variables.into_iter().map(|(name, value)| format!("{name}={value}\0")).collect();
+        self.file(FileOp::PrivateWrite(ENVIRONMENT.to_owned(), ByteBuf::from(text))).await
     }
 
     /// Works on a file as the session sees it.

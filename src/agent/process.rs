@@ -7,6 +7,7 @@ use serde_bytes::ByteBuf;
 use std::cell::{Cell, RefCell};
 use std::collections::HashSet;
 use std::os::unix::process::ExitStatusExt;
+use std::path::Path;
 use std::process::{ExitStatus, Stdio};
 use std::rc::Rc;
 use std::sync::Arc;
@@ -33,6 +34,8 @@ pub(super) struct Ground {
     pub(super) replies: mpsc::Sender<Reply>,
     pub(super) awaited: Rc<RefCell<HashSet<i32>>>,
     pub(super) environment: Rc<Vec<(String, String)>>,
+    /// Holds what the session's own environment is, see [`ENVIRONMENT`].
+    pub(super) private: Rc<Path>,
     /// Where a command runs that names no folder, and what relative ones are beneath.
     pub(super) workspace: Rc<str>,
 }
@@ -77,6 +80,15 @@ impl AsyncWrite for SharedPty {
     }
 }
 
+/// Of `~/.private`: `NAME=value` of each variable that was given with the session, a NUL after each.
+pub(super) const ENVIRONMENT: &str = ".environment";
+
+fn own_environment(private: &Path) -> Vec<(String, String)> {
+    let Ok(text) = std::fs::read_to_string(private.join(ENVIRONMENT)) else { return Vec::new() };
+    let pairs = text.split('\0').filter_map(|one| one.split_once('='));
+    pairs.map(|(name, value)| (name.to_owned(), value.to_owned())).collect()
+}
+
 fn spawn(id: u32, start: Start, ground: &Ground) -> Result<Running, String> {
     let (program, arguments) = start.argv.split_first().ok_or("no program is named")?;
     let cwd = match start.cwd.as_deref() {
@@ -90,7 +102,8 @@ fn spawn(id: u32, start: Start, ground: &Ground) -> Result<Running, String> {
     let name = program.clone();
     let told = move |error: &dyn std::fmt::Display| format!("{name} can't be started: {error}");
     let mark = (MARK.to_owned(), id.to_string());
-    let environment = ground.environment.iter().cloned().chain(start.env).chain([mark]);
+    let own = own_environment(&ground.private);
+    let environment = ground.environment.iter().cloned().chain(own).chain(start.env).chain([mark]);
     if let Some(wanted) = start.terminal {
         let (pty, pts) = pty_process::open().map_err(|error| told(&error))?;
         pty.resize(size(wanted)).map_err(|error| told(&error))?;

@@ -106,6 +106,7 @@ async fn talk(socket: UnixStream, spec: Spec) {
         replies,
         awaited: Rc::default(),
         environment: Rc::new(environment),
+        private: private.as_path().into(),
         workspace: inside.workspace.into(),
     };
     if !spec.is_bare {

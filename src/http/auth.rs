@@ -11,7 +11,10 @@ use subtle::ConstantTimeEq;
 
 /// A caller with an API token: may do anything on any branch.
 #[derive(Debug)]
-pub(super) struct Api;
+pub(super) struct Api {
+    /// It is an owner's.
+    pub(super) is_owner: bool,
+}
 
 /// A caller with an owner token: may make and revoke API tokens too.
 #[derive(Debug)]
@@ -104,7 +107,7 @@ impl FromRequestParts<AppState> for Api {
 
     async fn from_request_parts(parts: &mut Parts, state: &AppState) -> Result<Self, ApiError> {
         match Caller::from_request_parts(parts, state).await? {
-            Caller::Api { .. } => Ok(Self),
+            Caller::Api { is_owner } => Ok(Self { is_owner }),
             Caller::Session { .. } => Err(ApiError::forbidden("this needs an API token")),
         }
     }

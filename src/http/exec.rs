@@ -25,6 +25,8 @@ use utoipa_axum::routes;
 const TIMEOUT_MS: (u64, u64) = (3_600_000, 86_400_000);
 /// How long documents may take to reach the disk before a command starts.
 const BARRIER: Duration = Duration::from_secs(5);
+/// Bytes of an environment.
+const MAX_ENVIRONMENT: usize = 64 * 1024;
 /// Bytes of arguments, environment and shell line together; the kernel's own bound is 2 MiB.
 const MAX_COMMAND: usize = 1024 * 1024;
 
@@ -72,13 +74,10 @@ impl Command {
             _ => return Err(ApiError::bad_request("give `argv`, with a program at least, or `shell`")),
         };
         let has_nul = |text: &String| text.contains('\0');
-        let bad_name = |name: &String| name.is_empty() || name.contains('=') || name.contains('\0');
-        if argv.iter().any(has_nul)
-            || self.cwd.iter().any(has_nul)
-            || self.env.iter().any(|(name, value)| bad_name(name) || has_nul(value))
-        {
-            return Err(ApiError::bad_request("a NUL, or an environment name that is empty or holds `=`"));
+        if argv.iter().any(has_nul) || self.cwd.iter().any(has_nul) {
+            return Err(ApiError::bad_request("a command holds no NUL"));
         }
+        check_environment(&self.env)?;
         let env: Vec<(String, String)> = self.env.clone().into_iter().collect();
         let length: usize = argv.iter().map(String::len).sum::<usize>()
             + env.iter().map(|(a, b)| a.len() + b.len()).sum::<usize>();
@@ -89,6 +88,22 @@ impl Command {
         }
         Ok(Start { argv, cwd: self.cwd.clone(), env, terminal: None })
     }
+}
+
+/// Refuses what can be no environment.
+pub(super) fn check_environment(env: &BTreeMap<String, String>) -> Result<(), ApiError> {
+    let is_bad = |(name, value): (&String, &String)| {
+        name.is_empty() || name.contains('=') || name.contains('\0') || value.contains('\0')
+    };
+    if env.iter().any(is_bad) {
+        return Err(ApiError::bad_request(
+            "a variable's name is not empty and holds no `=`; neither it nor its value holds a NUL",
+        ));
+    }
+    if env.iter().map(|(name, value)| name.len() + value.len()).sum::<usize>() > MAX_ENVIRONMENT {
+        return Err(ApiError::bad_request("an environment has at most 64 KiB"));
+    }
+    Ok(())
 }
 
 /// Run a command in the session's sandbox, with all that was typed on disk. The answer is a stream of JSON lines,

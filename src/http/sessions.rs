@@ -2,7 +2,9 @@
 
 use super::auth::{Api, Caller};
 use super::branches::{body, branch_id, query};
+use super::exec::check_environment;
 use super::{ApiError, AppState};
+use crate::agent::FileAnswer;
 use crate::base::{Permission, SessionId};
 use crate::branch::Hub;
 use crate::sandbox::Level;
@@ -16,6 +18,7 @@ use axum::extract::{Path, Query, State};
 use axum::http::{HeaderMap, StatusCode};
 use secrecy::ExposeSecret;
 use serde::{Deserialize, Serialize};
+use std::collections::BTreeMap;
 use time::OffsetDateTime;
 use time::format_description::well_known::Rfc3339;
 use utoipa::{IntoParams, ToSchema};
@@ -35,7 +38,7 @@ pub(super) fn routes() -> OpenApiRouter<AppState> {
 }
 
 /// A session to be made, or found again by its id.
-#[derive(Debug, Deserialize, ToSchema)]
+#[derive(Deserialize, ToSchema)]
 pub(super) struct CreateSession {
     /// 1 to 64 of `A-Z a-z 0-9 . _ -`, the first a letter or digit; made up without it.
     id: Option<SessionId>,
@@ -49,6 +52,9 @@ pub(super) struct CreateSession {
     color: Option<String>,
     /// Seconds that the token is good for, 1 to 2,592,000; 12 hours without it.
     ttl: Option<i64>,
+    /// Variables for this session's commands and terminals alone, in place of those it was given before; at most 64 KiB.
+    /// Held in its `~/.private`, and gone with it.
+    env: Option<BTreeMap<String, String>>,
 }
 
 /// What of a session is to change. What is left out stays; `null` takes a name or email away and makes the colour anew.
@@ -188,7 +194,7 @@ fn session_id(text: &str) -> Result<SessionId, ApiError> {
     params(("branch" = String, Path)), request_body = CreateSession, responses((status = OK, body = Seat)))]
 async fn create(
     State(state): State<AppState>,
-    _: Api,
+    caller: Api,
     Path(branch): Path<String>,
     headers: HeaderMap,
     request: Result<Json<CreateSession>, JsonRejection>,
@@ -199,6 +205,11 @@ async fn create(
     check_label(request.email.as_ref(), "email")?;
     check_color(request.color.as_ref())?;
     let ttl = check_ttl(request.ttl)?;
+    let env = request.env.unwrap_or_default();
+    check_environment(&env)?;
+    if !env.is_empty() && request.permission != Permission::Write {
+        return Err(ApiError::bad_request("`env`: a session that can only read runs nothing"));
+    }
     let hub = state.branches.hub(&branch).await?;
     let wanted = Wanted {
         id: request.id.unwrap_or_else(SessionId::generate),
@@ -211,6 +222,12 @@ async fn create(
     let row = create_or_find(&state.store, &state.clock, &branch, &wanted).await?;
     if row.updated_at_ms >= asked_at {
         hub.session_changed(&row);
+    }
+    if !env.is_empty() {
+        let agent = state.agents.get(&hub, &row, caller.is_owner).await?;
+        if let FileAnswer::Refused(error) = agent.set_environment(&env).await? {
+            return Err(error.into());
+        }
     }
     Ok(Json(seat(&state, &headers, &row, request.permission, ttl)?))
 }

@@ -75,6 +75,13 @@ export async function commands() {
     const answer = await api('POST', `/v1/branches/${b.id}/exec`, bad, as(ann))
     assert.equal((await answer.json()).code, code, JSON.stringify(bad))
   }
+  // An environment that is given with the session is its own.
+  const given = await api('POST', `/v1/branches/${b.id}/sessions`, { id: 'ann', permission: 'write', env: { TOKEN: 'of ann=1', B: 'x' } })
+  assert.equal(given.status, 200, await given.clone().text())
+  assert.equal(await said(b, ann, 'echo "$TOKEN $B"'), 'of ann=1 x\n')
+  assert.equal(await said(b, bob, 'echo "[$TOKEN]"'), '[]\n')
+  assert.equal((await api('POST', `/v1/branches/${b.id}/sessions`, { id: 'rea', permission: 'read', env: { A: 'b' } })).status, 400)
+  assert.equal((await api('POST', `/v1/branches/${b.id}/sessions`, { id: 'ann', permission: 'write', env: { 'A=': 'b' } })).status, 400)
   // With an API token it must be said whose command it is.
   assert.equal((await api('POST', `/v1/branches/${b.id}/exec`, { shell: 'true' })).status, 400)
   assert.equal((await api('POST', `/v1/branches/${b.id}/exec`, { shell: 'true', session: 'ann' })).status, 200)
