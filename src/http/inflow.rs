@@ -45,7 +45,7 @@ impl Inflow {
         self.0.used_up.notified().await;
     }
 
-    /// How many bytes the listener may read now, at least one; `None`: there is no limit. Waits for `free`
+    /// How many bytes the listener may read now, at least one; `None`: there is no limit. Waits until it is lifted
     /// where the limit is reached.
     pub fn poll_room(&self, context: &mut Context<'_>) -> Poll<Option<usize>> {
         // Before the look, or a limit that is lifted between the two would be missed.

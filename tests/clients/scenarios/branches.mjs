@@ -102,7 +102,7 @@ export async function forked() {
   const ann = hClient(await session(b, 'ann'), 'a.txt')
   await eventually('synced', () => ann.synced())
   fs.writeFileSync(path.join(folder(b.id), 'home', 'rc'), 'mine')
-  fs.mkdirSync(path.join(folder(b.id), 'home', '.private'))
+  // Each session's is a file system of its own; what is beneath the mount belongs to nobody.
   fs.writeFileSync(path.join(folder(b.id), 'home', '.private', 'key'), 'secret')
   for (let n = 0; n < 500; n++) fs.writeFileSync(path.join(b.files, `f${n}`), `${n}`)
   let typed = ''

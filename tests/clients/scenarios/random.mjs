@@ -167,13 +167,25 @@ class Plan {
   }
   async restart(hard) {
     await this.finishSlow()
+    const writer = whole(2) ? await this.holdOpen() : undefined
     if (hard) await crash()
     else {
       perch.kill('SIGTERM')
       assert.equal((await perch.ended).code, 0)
     }
     for (let n = whole(4); n > 0; n--) pick([() => this.type(), () => this.append()])()
+    if (writer !== undefined) fs.writeSync(writer, `${this.mark('late')}${this.end}`)
     await start()
+    if (writer === undefined) return
+    fs.writeSync(writer, `${this.mark('late')}${this.end}`)
+    fs.closeSync(writer)
+  }
+  /** Opens the file for appending, and has perch replace it all the same where something was typed. */
+  async holdOpen() {
+    const writer = fs.openSync(this.file, 'a')
+    this.type()
+    await api('GET', this.route)
+    return writer
   }
   async step(step) {
     const deeds = [
