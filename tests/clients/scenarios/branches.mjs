@@ -116,7 +116,8 @@ export async function forked() {
     assert.deepEqual([fork.name, fork.forked_from], [round ? `fork ${round}` : 'source', b.id])
     assert.equal(await (await api('GET', `/v1/branches/${fork.id}/files/a.txt`)).text(), typed)
     assert.equal(fs.readdirSync(path.join(folder(fork.id), 'workspace')).length, 501)
-    assert.deepEqual(fs.readdirSync(path.join(folder(fork.id), 'home')), ['rc'])
+    assert.equal(fs.readFileSync(path.join(folder(fork.id), 'home/rc'), 'utf8'), 'mine')
+    assert.ok(!fs.existsSync(path.join(folder(fork.id), 'home/.private/key')), 'what is private stays behind')
     assert.deepEqual((await (await api('GET', `/v1/branches/${fork.id}/sessions`)).json()).sessions, [])
     if (round === 4) {
       const bob = yClient(await session(fork, 'bob'), 'a.txt')
