@@ -1,7 +1,7 @@
 //! The command line and environment.
 
 use crate::egress::Target;
-use crate::sandbox::{Isolation, Limits, Reach};
+use crate::sandbox::{Isolation, Level, Limits, Reach};
 use clap::{Args, Parser, Subcommand};
 use secrecy::SecretString;
 use std::net::SocketAddr;
@@ -42,6 +42,12 @@ pub enum Command {
     /// What perch starts for a session; of no use to people.
     #[command(hide = true)]
     Agent,
+    /// What perch starts to see how far it gets; of no use to people.
+    #[command(hide = true)]
+    TryIsolation {
+        /// How far.
+        level: Level,
+    },
 }
 
 /// `perch token`.

@@ -3,7 +3,7 @@
 use clap::Parser;
 use perch::admin;
 use perch::config::{Cli, Command, Config, TokenCommand};
-use perch::sandbox::{Standing, prepare};
+use perch::sandbox::{Standing, enter, prepare};
 use perch::server::Server;
 use secrecy::ExposeSecret;
 use std::io::{IsTerminal, Write};
@@ -20,6 +20,15 @@ fn main() -> ExitCode {
         Some(Command::Token(command)) => return finish(admin_token(command)),
         Some(Command::Keys(command)) => return finish(admin::keys(&command, &mut std::io::stdout())),
         Some(Command::Agent) => return finish(perch::agent::serve().map_err(Into::into)),
+        Some(Command::TryIsolation { level }) => {
+            return match enter(level) {
+                Ok(_) => ExitCode::SUCCESS,
+                Err(reason) => {
+                    eprintln!("{reason}");
+                    ExitCode::FAILURE
+                }
+            };
+        }
         Some(Command::Serve(config)) => *config,
         None => cli.serve,
     };

@@ -28,8 +28,12 @@ use tokio::sync::{
 };
 use tokio::time::Instant;
 use tokio_util::sync::{CancellationToken, DropGuard};
+use tokio_util::task::TaskTracker;
+use tokio_util::task::task_tracker::TaskTrackerToken;
 use tracing::{info, warn};
 
+/// How long sessions' processes may take to end when their branch is removed.
+const RUNNERS_WITHIN: std::time::Duration = std::time::Duration::from_secs(10);
 /// The largest file that the file API reads or writes; it is held in memory whole.
 const MAX_FILE_BYTES: u64 = 64 * 1024 * 1024;
 
@@ -83,6 +87,8 @@ pub struct Hub {
     network: OnceCell<Network>,
     ports: Ports,
     visits: Arc<Semaphore>,
+    /// Whoever runs processes in the branch's folders.
+    runners: TaskTracker,
     /// Cancelled when the hub goes.
     going: CancellationToken,
     _watch: Watch,
@@ -133,6 +139,7 @@ impl Hub {
             egress,
             network: OnceCell::new(),
             ports,
+            runners: TaskTracker::new(),
             visits: Arc::new(Semaphore::new(VISITS)),
             going: closed.child_token(),
             _watch: watch,
@@ -231,6 +238,11 @@ impl Hub {
     pub fn visit(self: Arc<Self>) -> Option<Visit> {
         let place = Arc::clone(&self.visits).try_acquire_owned().ok()?;
         Some(Visit { hub: self, _place: place })
+    }
+
+    /// Makes the branch's removal wait, as long as what is returned lives.
+    pub fn runner(&self) -> TaskTrackerToken {
+        self.runners.token()
     }
 
     /// The ports that the branch's processes listen on.
@@ -453,6 +465,11 @@ impl Hub {
         self.members.close();
         self.terminals.close();
         self.is_closed.store(true, Ordering::SeqCst);
+        // Sessions' processes end with the members. What is mounted in them must not be removed before.
+        self.runners.close();
+        if tokio::time::timeout(RUNNERS_WITHIN, self.runners.wait()).await.is_err() {
+            warn!(branch.id = %self.context.branch, "processes of a removed branch did not end in time");
+        }
         // Its proxy and what goes through it end; the namespace itself goes with the hub.
         self.going.cancel();
         for (_, slot) in self.slots_in(None) {

@@ -26,7 +26,7 @@ pub enum Isolation {
 }
 
 /// What is in force.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, utoipa::ToSchema)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, utoipa::ToSchema, clap::ValueEnum)]
 #[serde(rename_all = "lowercase")]
 pub enum Level {
     /// Perch is root; each branch has a user of its own.
@@ -53,13 +53,18 @@ pub struct Standing {
 /// Ids for branches where perch is root: beside what distributions, systemd and container engines give away.
 const ROOT_IDS: (u32, u32) = (1_900_000_000, 100_000);
 
-/// Whether perch's user namespace has the ids at all: a container's may end far below them.
-fn has_ids(map: &str) -> bool {
+/// The ids that root may give away in a user namespace with this map: those above, or the upper half where a container's
+/// end far below them.
+fn root_ids(map: &str) -> Option<(u32, u32)> {
     let (first, count) = ROOT_IDS;
-    map.lines().any(|line| {
+    map.lines().find_map(|line| {
         let mut fields = line.split_whitespace().map(|field| field.parse::<u64>().unwrap_or(0));
-        let (start, _, length) = (fields.next().unwrap_or(0), fields.next(), fields.next().unwrap_or(0));
-        start <= u64::from(first) && u64::from(first) + u64::from(count) <= start + length
+        let (start, _, length) = (fields.next()?, fields.next(), fields.next()?);
+        if start <= u64::from(first) && u64::from(first) + u64::from(count) <= start + length {
+            return Some(ROOT_IDS);
+        }
+        let half = u32::try_from(length / 2).ok()?;
+        (start == 0 && half >= 1_000).then_some((half, half))
     })
 }
 
@@ -70,40 +75,67 @@ fn has_ids(map: &str) -> bool {
 pub fn prepare(wanted: Isolation) -> Standing {
     let refused = |level, reason: String| Standing { level, ids: None, refused: Some(reason) };
     let is_root = geteuid().is_root();
+    let ids = root_ids(&fs::read_to_string("/proc/self/uid_map").unwrap_or_default());
     let has = |capability| caps::has_cap(None, CapSet::Effective, capability).unwrap_or(false);
-    let is_mighty = is_root
-        && [Capability::CAP_SYS_ADMIN, Capability::CAP_SETUID, Capability::CAP_SETGID, Capability::CAP_CHOWN]
-            .into_iter()
-            .all(has)
-        && has_ids(&fs::read_to_string("/proc/self/uid_map").unwrap_or_default());
-    let level = match wanted {
+    let needed =
+        [Capability::CAP_SYS_ADMIN, Capability::CAP_SETUID, Capability::CAP_SETGID, Capability::CAP_CHOWN];
+    let is_mighty = is_root && ids.is_some() && needed.into_iter().all(has);
+    let levels: &[Level] = match wanted {
         Isolation::None => return Standing { level: Level::None, ids: None, refused: None },
-        Isolation::Root => Level::Root,
-        Isolation::Subuid => Level::Subuid,
-        Isolation::Auto if is_mighty => Level::Root,
-        Isolation::Auto if is_root || sub_ids("/etc/subuid").is_some() => Level::Subuid,
-        Isolation::Nested | Isolation::Auto => Level::Nested,
+        Isolation::Root => &[Level::Root],
+        Isolation::Auto if is_mighty => &[Level::Root],
+        Isolation::Subuid => &[Level::Subuid],
+        // Never nested: root inside would be root outside.
+        Isolation::Auto if is_root => &[Level::Subuid],
+        Isolation::Auto if sub_ids("/etc/subuid").is_some() => &[Level::Subuid, Level::Nested],
+        Isolation::Nested | Isolation::Auto => &[Level::Nested],
     };
-    match level {
-        Level::Root if is_mighty => {
-            // Else work on files as a branch's user would keep the rights of root's groups.
-            let _ = rustix::thread::set_thread_groups(&[]);
-            Standing { level, ids: Some(ROOT_IDS), refused: None }
+    let mut outcome = None;
+    for &level in levels {
+        let entered = match level {
+            Level::Root if is_mighty => {
+                // Else work on files as a branch's user would keep the rights of root's groups.
+                let _ = rustix::thread::set_thread_groups(&[]);
+                Ok(ids)
+            }
+            Level::Root => Err(
+                "--isolation=root: perch needs to be root with CAP_SYS_ADMIN, CAP_SETUID, CAP_SETGID and \
+                 CAP_CHOWN"
+                    .to_owned(),
+            ),
+            // In a process of its own first: there is no way back out of a half-made user namespace.
+            level => tried(level).and_then(|()| enter(level)),
+        };
+        match entered {
+            Ok(ids) => return Standing { level, ids, refused: None },
+            Err(reason) => outcome = Some(refused(level, reason)),
         }
-        Level::Root => refused(
-            level,
-            "--isolation=root: perch needs to be root with CAP_SYS_ADMIN, CAP_SETUID, CAP_SETGID and CAP_CHOWN".into(),
-        ),
-        Level::Subuid => match enter_with_ids(is_root) {
-            Ok(count) => Standing { level, ids: Some((1, count)), refused: None },
-            Err(reason) => refused(level, reason),
-        },
-        Level::Nested => match enter_alone() {
-            Ok(()) => Standing { level, ids: None, refused: None },
-            Err(reason) => refused(level, reason),
-        },
-        Level::None => Standing { level, ids: None, refused: None },
     }
+    outcome.unwrap_or_else(|| refused(Level::Nested, "no level was tried".into()))
+}
+
+/// Enters perch's own user namespace; the ids that branches may get.
+///
+/// # Errors
+/// Says which step is refused, and the cure.
+pub fn enter(level: Level) -> Result<Option<(u32, u32)>, String> {
+    match level {
+        Level::Subuid => enter_with_ids(geteuid().is_root()).map(|count| Some((1, count))),
+        Level::Nested if geteuid().is_root() => {
+            Err("--isolation=nested: not as root, who would be root inside as well; use an ordinary user"
+                .into())
+        }
+        Level::Nested => enter_alone().map(|()| None),
+        Level::Root | Level::None => Ok(None),
+    }
+}
+
+fn tried(level: Level) -> Result<(), String> {
+    let name = if level == Level::Subuid { "subuid" } else { "nested" };
+    let output = Command::new("/proc/self/exe").args(["try-isolation", name]).stdin(Stdio::null()).output();
+    let output = output.map_err(|error| format!("perch can't start itself: {error}"))?;
+    let said = String::from_utf8_lossy(&output.stderr);
+    if output.status.success() { Ok(()) } else { Err(said.trim().to_owned()) }
 }
 
 const REFUSED: &str = "unshare: the machine refuses user namespaces";
@@ -174,8 +206,9 @@ fn sub_ids(file: &str) -> Option<(u32, u32)> {
 /// stays behind in the namespace above.
 fn enter_with_ids(is_root: bool) -> Result<u32, String> {
     let (uid, gid) = (geteuid().as_raw(), getegid().as_raw());
+    let map = |file: &str| root_ids(&fs::read_to_string(file).unwrap_or_default()).unwrap_or(ROOT_IDS);
     let ids = if is_root {
-        (ROOT_IDS, ROOT_IDS)
+        (map("/proc/self/uid_map"), map("/proc/self/gid_map"))
     } else {
         let missing = |file: &str| {
             format!(
@@ -228,4 +261,18 @@ fn enter_with_ids(is_root: bool) -> Result<u32, String> {
     become_root_inside()?;
     let _ = rustix::thread::set_thread_groups(&[]);
     Ok(count)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn ids_are_taken_where_they_exist() {
+        assert_eq!(root_ids("         0          0 4294967295\n"), Some(ROOT_IDS));
+        assert_eq!(root_ids("0 100000 65536\n"), Some((32_768, 32_768)));
+        assert_eq!(root_ids("0 1000 1\n"), None);
+        assert_eq!(root_ids("0 1000 1\n1 100000 65536"), None);
+        assert_eq!(root_ids("junk"), None);
+    }
 }

@@ -34,7 +34,7 @@ mod sys;
 
 pub use cgroup::{Cgroup, Cgroups};
 pub use launch::{Failed, Launched, Pid1, become_agent, launch};
-pub use level::{Isolation, Level, Standing, prepare};
+pub use level::{Isolation, Level, Standing, enter, prepare};
 pub use network::{ConnectError, Network, NetworkError, PROXY, Reach};
 pub use owner::{Owner, Owners};
 pub use probe::probe;

@@ -210,12 +210,13 @@ impl Agents {
         let (this, cell, hub) = (self.clone(), Arc::clone(cell), Arc::clone(hub));
         let guarded = agent.clone();
         let permission = row.permission;
+        let runner = hub.runner();
         let (ports, session, telling) = (agent.ports(), row.id.clone(), Arc::clone(&hub));
         inner.tasks.spawn(tell_ports(ports, session, telling));
         inner.tasks.spawn(async move {
             this.guard(&guarded, permission, &member, watch).await;
             this.forget(&key, &cell);
-            drop(hub);
+            drop((runner, hub));
         });
         Ok(Seated { agent, created_at_ms: row.created_at_ms, changed_at_ms: row.updated_at_ms, permission })
     }
