@@ -134,16 +134,18 @@ impl Agent {
                 }
             }
         });
-        let hearing = agent.listeners.clone();
+        let hearing = agent.clone();
         tasks.spawn(async move {
             let mut replies = FramedRead::new(read, codec());
             while let Some(Ok(frame)) = replies.next().await {
                 let Ok(reply) = postcard::from_bytes::<Reply>(&frame) else { break };
                 match reply {
                     Reply::Ports(ports) => drop(seen.send(ports)),
-                    reply => hearing.hear(reply),
+                    reply => hearing.listeners.hear(reply),
                 }
             }
+            // One that can't be heard any more is of no use.
+            hearing.end();
         });
         tasks.spawn(agent.clone().outlive(cgroup));
         // When perch stops, sessions' processes stop.
@@ -160,7 +162,10 @@ impl Agent {
     /// Waits for pid 1's end, and tells all who wait for it.
     async fn outlive(self, cgroup: Option<Cgroup>) {
         if let Err(error) = self.process.ended().await {
-            tracing::warn!(%error, "the end of a session's processes could not be waited for");
+            tracing::warn!(%error, "a session's processes can't be watched; they are ended");
+            self.process.kill();
+            let process = Arc::clone(&self.process);
+            let _ = tokio::task::spawn_blocking(move || process.wait()).await;
         }
         self.ended.cancel();
         self.listeners.by_id.lock().clear();

@@ -18,11 +18,14 @@ const MAX_ENTRIES: usize = 10_000;
 /// Does one piece of work; blocks.
 pub(super) fn work(private: &Path, op: FileOp) -> FileAnswer {
     let outcome = match op {
-        FileOp::List(path) => list(&path),
-        FileOp::Read(path) => read(&path),
-        FileOp::Write(path, bytes) => write(&path, &bytes),
-        FileOp::MakeFolder(path) => fs::create_dir_all(path).map(|()| FileAnswer::Done).map_err(Into::into),
-        FileOp::Remove(path) => remove(&path),
+        FileOp::List(path) => list(private, &path),
+        FileOp::Read(path) => read(private, &path),
+        FileOp::Write(path, bytes) => shared_path(private, &path).and_then(|()| write(&path, &bytes)),
+        FileOp::MakeFolder(path) => shared_path(private, &path).and_then(|()| {
+            fs::create_dir_all(path)?;
+            Ok(FileAnswer::Done)
+        }),
+        FileOp::Remove(path) => shared_path(private, &path).and_then(|()| remove(&path)),
         FileOp::PrivateList(path) => {
             beneath(private, &path, OFlags::DIRECTORY).and_then(|folder| list_open(&folder))
         }
@@ -66,9 +69,35 @@ fn kind(kind: FileType) -> FileKind {
     }
 }
 
-fn list(path: &str) -> Result<FileAnswer, FileError> {
+/// Refuses what is private to the session, and `/proc`: those are not for whoever may ask for files.
+fn shared(private: &Path, file: &OwnedFd) -> Result<(), FileError> {
+    let own = rustix::fs::stat(private)?.st_dev;
+    // Without isolation it is a folder like others, and nothing of it is private.
+    let above = private.parent().map(rustix::fs::stat).transpose()?.map(|above| above.st_dev);
+    let is_private = above != Some(own) && rustix::fs::fstat(file)?.st_dev == own;
+    if is_private || rustix::fs::fstatfs(file)?.f_type == rustix::fs::PROC_SUPER_MAGIC {
+        return Err(FileError::Denied("it is private to the session".into()));
+    }
+    Ok(())
+}
+
+/// The same for a path that may not be there yet: the deepest folder of it that is there says it.
+fn shared_path(private: &Path, path: &str) -> Result<(), FileError> {
+    for at in Path::new(path).ancestors() {
+        match rustix::fs::open(at, OFlags::PATH | OFlags::CLOEXEC, Mode::empty()) {
+            Ok(found) => return shared(private, &found),
+            Err(Errno::NOENT | Errno::NOTDIR) => {}
+            Err(errno) => return Err(errno.into()),
+        }
+    }
+    Err(FileError::NotFound)
+}
+
+fn list(private: &Path, path: &str) -> Result<FileAnswer, FileError> {
     let flags = OFlags::RDONLY | OFlags::DIRECTORY | OFlags::CLOEXEC;
-    list_open(&rustix::fs::open(path, flags, Mode::empty())?)
+    let folder = rustix::fs::open(path, flags, Mode::empty())?;
+    shared(private, &folder)?;
+    list_open(&folder)
 }
 
 fn list_open(folder: &OwnedFd) -> Result<FileAnswer, FileError> {
@@ -92,9 +121,11 @@ fn list_open(folder: &OwnedFd) -> Result<FileAnswer, FileError> {
     Ok(FileAnswer::Entries(entries))
 }
 
-fn read(path: &str) -> Result<FileAnswer, FileError> {
+fn read(private: &Path, path: &str) -> Result<FileAnswer, FileError> {
     let flags = OFlags::RDONLY | OFlags::NONBLOCK | OFlags::NOCTTY | OFlags::CLOEXEC;
-    read_open(rustix::fs::open(path, flags, Mode::empty())?.into())
+    let file = rustix::fs::open(path, flags, Mode::empty())?;
+    shared(private, &file)?;
+    read_open(file.into())
 }
 
 fn read_open(file: File) -> Result<FileAnswer, FileError> {

@@ -69,20 +69,23 @@ pub(super) fn signal_all(first: i32, mark: &str, signal: Signal) -> usize {
 
 /// Bytes that the processes of the sandbox hold in sum, and the process that holds most.
 pub(super) fn memory(proc: &Path) -> (u64, Option<i32>) {
-    let page = u64::try_from(rustix::param::page_size()).unwrap_or(4_096);
     let (mut sum, mut most) = (0, (0, None));
     for pid in processes(proc).filter(|pid| *pid != 1) {
-        let statm = fs::read_to_string(proc.join(pid.to_string()).join("statm")).unwrap_or_default();
-        let mut fields = statm.split_whitespace().skip(1).map(|field| field.parse::<u64>().unwrap_or(0));
-        // Resident without what is shared with files: libraries would be counted for each process.
-        let (resident, shared) = (fields.next().unwrap_or(0), fields.next().unwrap_or(0));
-        let bytes = resident.saturating_sub(shared) * page;
+        let status = fs::read_to_string(proc.join(pid.to_string()).join("status")).unwrap_or_default();
+        let bytes = held(&status);
         sum += bytes;
         if bytes >= most.0 {
             most = (bytes, Some(pid));
         }
     }
     (sum, most.1)
+}
+
+/// What a process holds without what it shares with files: libraries would be counted for each process.
+fn held(status: &str) -> u64 {
+    let kilobytes = |line: &str| line.split_whitespace().nth(1).and_then(|number| number.parse::<u64>().ok());
+    let counted = status.lines().filter(|line| line.starts_with("RssAnon:") || line.starts_with("RssShmem:"));
+    counted.filter_map(kilobytes).sum::<u64>() * 1_024
 }
 
 /// Children of pid 1 that nobody waits for: left behind by others that ended.
@@ -109,6 +112,15 @@ mod tests {
     fn a_name_with_brackets_and_spaces_hides_nothing() {
         assert_eq!(parent_and_group("12 (a) b (c) S 7 9 9 0"), Some((7, 9)));
         assert_eq!(parent_and_group("12 (a"), None);
+    }
+
+    #[test]
+    fn memory_shared_between_processes_counts() {
+        assert_eq!(
+            held("Name:\tx\nVmRSS:\t9 kB\nRssAnon:\t      3 kB\nRssFile:\t 2 kB\nRssShmem:\t 4 kB\n"),
+            7 * 1_024
+        );
+        assert_eq!(held(""), 0);
     }
 
     #[test]

@@ -240,6 +240,18 @@ impl Hub {
         Some(Visit { hub: self, _place: place })
     }
 
+    /// A session as the database has it at this moment, felt on what its member holds open.
+    ///
+    /// # Errors
+    /// [`StoreError`].
+    pub async fn session_now(&self, id: &SessionId) -> Result<Option<SessionRow>, StoreError> {
+        let row = self.context.store.session(&self.context.branch, id).await?;
+        if let Some(row) = &row {
+            self.members.changed(row);
+        }
+        Ok(row)
+    }
+
     /// Makes the branch's removal wait, as long as what is returned lives.
     pub fn runner(&self) -> TaskTrackerToken {
         self.runners.token()

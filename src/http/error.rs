@@ -238,6 +238,7 @@ impl From<AgentsError> for ApiError {
             }
             AgentsError::TooMany => Self::new(StatusCode::SERVICE_UNAVAILABLE, "too_many_agents", detail),
             AgentsError::OwnerOnly => Self::new(StatusCode::FORBIDDEN, "isolation_none", detail),
+            AgentsError::Store(source) => source.into(),
             AgentsError::Agent(source) => source.into(),
         }
     }

@@ -9,7 +9,11 @@ use std::fs;
 use std::io;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
+
+/// Groups of sessions made until now.
+static MADE: AtomicU64 = AtomicU64::new(0);
 
 /// One hierarchy in which perch may make groups.
 #[derive(Debug)]
@@ -75,15 +79,20 @@ impl Cgroups {
         limits: &Limits,
         per_branch: &Limits,
     ) -> io::Result<Cgroup> {
+        // An older one of the session may be about to go.
+        let name = format!("{session}-{}", MADE.fetch_add(1, Ordering::Relaxed));
         let mut made = Cgroup { folders: Vec::new() };
         for tree in self.trees.iter() {
             let above = tree.folder().join(branch);
-            let folder = above.join(session);
-            fs::create_dir_all(&folder)?;
+            let folder = above.join(&name);
             made.folders.push(folder.clone());
-            for (folder, limits) in [(&above, per_branch), (&folder, limits)] {
-                bound(tree, folder, limits)?;
-            }
+            let make = || {
+                fs::create_dir_all(&folder)?;
+                bound(tree, &above, per_branch)?;
+                bound(tree, &folder, limits)
+            };
+            // The last other session of the branch may take the branch's own group with it meanwhile.
+            make().or_else(|_| make())?;
         }
         Ok(made)
     }

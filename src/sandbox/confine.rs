@@ -153,12 +153,20 @@ pub(super) fn bound_namespace(proc: BorrowedFd<'_>) -> Result<(), Failed> {
     Ok(())
 }
 
-/// Before anything else: nothing of whoever started perch comes along. The descriptors to keep are beyond the standard
-/// ones; all of this process's are closed when a program is executed.
+/// Before anything else: nothing of whoever started perch comes along. Of the descriptors beyond the standard ones only
+/// `kept` stay open.
 pub(super) fn detach(kept: &[BorrowedFd<'_>]) {
     let _ = rustix::process::setsid();
     sys::join_new_keyring();
-    let last = kept.iter().map(AsRawFd::as_raw_fd).max().unwrap_or(2);
-    sys::close_from(u32::try_from(last + 1).unwrap_or(3));
+    let mut kept: Vec<u32> = kept.iter().filter_map(|kept| u32::try_from(kept.as_raw_fd()).ok()).collect();
+    kept.sort_unstable();
+    let mut next = 3;
+    for one in kept.into_iter().filter(|one| *one >= 3) {
+        if one > next {
+            sys::close_range(next, one - 1);
+        }
+        next = one + 1;
+    }
+    sys::close_range(next, u32::MAX);
     rustix::process::umask(rustix::fs::Mode::from_raw_mode(0o022));
 }

@@ -212,10 +212,13 @@ pub fn become_agent() -> io::Result<(UnixStream, Spec)> {
     let nothing = fs::File::options().read(true).write(true).open("/dev/null")?;
     rustix::stdio::dup2_stdin(&nothing)?;
     rustix::stdio::dup2_stdout(&nothing)?;
-    drop(nothing);
+    confine::detach(&[socket.as_fd(), network.as_fd(), nothing.as_fd()]);
     let spec: Spec = receive(&socket).map_err(io::Error::other)?;
     let outcome = if spec.is_bare { Ok(()) } else { stage(&socket, &network, &spec) };
     drop(network);
+    // Perch's log is not the session's to read; nothing is told there from now on.
+    rustix::stdio::dup2_stderr(&nothing)?;
+    drop(nothing);
     let outcome = outcome.and_then(|()| send(&socket, &Report::Ready));
     match outcome {
         Ok(()) => Ok((socket, spec)),
@@ -227,7 +230,6 @@ pub fn become_agent() -> io::Result<(UnixStream, Spec)> {
 }
 
 fn stage(socket: &UnixStream, network: &OwnedFd, spec: &Spec) -> Result<(), Failed> {
-    confine::detach(&[socket.as_fd(), network.as_fd()]);
     if spec.has_network {
         let kind = Some(LinkNameSpaceType::Network);
         step("setns", rustix::thread::move_into_link_name_space(network.as_fd(), kind))?;

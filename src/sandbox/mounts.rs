@@ -184,6 +184,11 @@ pub(super) fn build(spec: &Spec) -> Result<OwnedFd, Failed> {
     if fs::symlink_metadata("/usr/bin/python").is_err() && fs::metadata("/usr/bin/python3").is_ok() {
         step("symlink", symlink("/usr/bin/python3", staged("/run/perch/bin/python")))?;
     }
+    for path in ["/etc/ssl/private", "/etc/pki/tls/private"] {
+        if fs::metadata(staged(path)).is_ok_and(|meta| meta.is_dir()) {
+            fresh("tmpfs", path, MountFlags::RDONLY, "size=4k,nr_inodes=2")?;
+        }
+    }
     private(spec)?;
     device_folder(&devices)?;
     let bare = proc()?;

@@ -66,17 +66,14 @@ impl Owners {
     /// # Errors
     /// When the ids are used up, or the files can't be looked at or given away.
     pub fn settle(&self, folder: &Path, parts: &[&str]) -> io::Result<Owner> {
-        let mut held = HashSet::new();
+        let mut held = Vec::new();
         for part in parts {
-            held.insert(std::fs::symlink_metadata(folder.join(part))?.uid());
+            held.push((folder.join(part), std::fs::symlink_metadata(folder.join(part))?.uid()));
         }
-        let present = if held.len() == 1 { held.into_iter().next() } else { None };
         let Some((first, count)) = self.range else {
             let own = rustix::process::geteuid().as_raw();
             // From a time when perch gave each branch its user.
-            if present != Some(own)
-                && parts.iter().try_for_each(|part| give(&folder.join(part), own)).is_err()
-            {
+            if give_all(&held, own).is_err() {
                 return Err(io::Error::other(
                     "its files belong to another user, from a time when perch had more rights; \
                      start perch as it was started then, or give the files to perch's user (chown -R)",
@@ -85,17 +82,15 @@ impl Owners {
             return Ok(Owner(None));
         };
         let mut used = self.used.lock();
-        if let Some(id) = present.filter(|id| (first..first + count).contains(id)) {
-            used.insert(id);
-            return Ok(Owner(Some(id)));
-        }
-        let id = (first..first + count).find(|id| !used.contains(id));
+        // The first part says whose the branch is: others may be made anew at each opening.
+        let present = held.first().map(|(_, id)| *id).filter(|id| (first..first + count).contains(id));
+        let id = present.or_else(|| (first..first + count).find(|id| !used.contains(id)));
         let id = id.ok_or_else(|| io::Error::other(format!("all {count} ids for branches are in use")))?;
         used.insert(id);
         drop(used);
-        for part in parts {
-            give(&folder.join(part), id)?;
-        }
+        // The first part last, so that a half-done one is done again.
+        held.reverse();
+        give_all(&held, id)?;
         Ok(Owner(Some(id)))
     }
 
@@ -108,6 +103,11 @@ impl Owners {
     pub fn free(&self, id: u32) {
         self.used.lock().remove(&id);
     }
+}
+
+/// Gives folders away that are not `id`'s yet.
+fn give_all(held: &[(std::path::PathBuf, u32)], id: u32) -> io::Result<()> {
+    held.iter().filter(|(_, owner)| *owner != id).try_for_each(|(folder, _)| give(folder, id))
 }
 
 /// Gives a folder and all in it away, following no link; the folder itself last, so that a half-done one is done again.
@@ -156,6 +156,10 @@ mod tests {
             std::fs::create_dir_all(folder.join("workspace/deep")).unwrap();
             std::fs::write(folder.join("workspace/deep/file"), "x").unwrap();
             made.push(owners.settle(&folder, &["workspace"]).unwrap());
+            // A part that was made anew is given to the same owner.
+            std::fs::create_dir(folder.join("scratch")).unwrap();
+            assert_eq!(owners.settle(&folder, &["workspace", "scratch"]).unwrap(), made[made.len() - 1]);
+            assert_eq!(std::fs::metadata(folder.join("scratch")).unwrap().uid(), made[made.len() - 1].uid());
             let id = std::fs::metadata(folder.join("workspace/deep/file")).unwrap().uid();
             assert_eq!(id, made.last().unwrap().uid());
         }

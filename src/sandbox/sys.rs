@@ -77,12 +77,12 @@ pub(super) fn join_new_keyring() {
     }
 }
 
-/// Closes all descriptors from `first` on.
+/// Closes the descriptors from `first` to `last`.
 #[expect(unsafe_code, reason = "no library in use has close_range")]
-pub(super) fn close_from(first: u32) {
-    // SAFETY: the caller owns nothing from `first` on.
+pub(super) fn close_range(first: u32, last: u32) {
+    // SAFETY: the one caller names descriptors that nothing in this process owns.
     unsafe {
-        libc::syscall(libc::SYS_close_range, first, u32::MAX, 0);
+        libc::syscall(libc::SYS_close_range, first, last, 0);
     }
 }
 

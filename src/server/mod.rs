@@ -17,7 +17,7 @@ use std::fs::{self, File};
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
 use std::num::NonZeroU16;
 use std::os::unix::fs::DirBuilderExt;
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 use tls::Tls;
@@ -77,6 +77,15 @@ impl Server {
             None => format!("--data: can't open the database in {}", data.display()),
         })?;
         let keys = Keys::load(&data.join("keys.json"))?;
+        let mut standing = standing;
+        if let Some(folder) = shown_to_sessions(&data, &config.session_image) {
+            let reason = format!(
+                "--data: {} lies in {}, which sessions can read; move it",
+                data.display(),
+                folder.display()
+            );
+            standing.refused.get_or_insert(reason);
+        }
         let (limits, probed) = (config.session_limits(), data.join("probe"));
         let probing = tokio::task::spawn_blocking(move || sandbox::probe(standing, &probed, &limits));
         let standing = probing.await.context("sandboxes could not be tried")?;
@@ -211,6 +220,13 @@ fn agents(config: &Config, standing: Standing, data: &Path, tasks: &Tasks) -> Ag
         image: config.session_image.clone(),
     };
     Agents::new(options, tasks.clone())
+}
+
+/// The folder of the machine's image that the data folder lies in, if it does.
+fn shown_to_sessions(data: &Path, image: &[PathBuf]) -> Option<PathBuf> {
+    let data = data.canonicalize().ok()?;
+    let shown = ["/usr", "/opt"].into_iter().map(PathBuf::from).chain(image.iter().cloned());
+    shown.into_iter().find(|folder| folder.canonicalize().is_ok_and(|real| data.starts_with(real)))
 }
 
 /// A short name for a folder.

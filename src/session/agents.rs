@@ -9,7 +9,7 @@ use crate::base::{BranchId, Permission, SessionId, Tasks};
 use crate::branch::{Hub, Member};
 use crate::egress;
 use crate::sandbox::{Cgroups, Failed, Level, Limits, Network, NetworkError, Spec, Standing};
-use crate::store::SessionRow;
+use crate::store::{SessionRow, StoreError};
 use parking_lot::Mutex;
 use std::collections::HashMap;
 use std::path::PathBuf;
@@ -51,6 +51,9 @@ pub enum AgentsError {
     /// The branch's network.
     #[error(transparent)]
     Network(#[from] NetworkError),
+    /// The database.
+    #[error(transparent)]
+    Store(#[from] StoreError),
     /// The agent.
     #[error(transparent)]
     Agent(#[from] AgentError),
@@ -171,9 +174,17 @@ impl Agents {
     ) -> Result<Seated, AgentsError> {
         let inner = &self.inner;
         let options = &inner.options;
-        // Listened to before it starts: a change meanwhile ends it.
+        // Held before anything is looked at: who removes the branch waits from now on, or has ended its members already.
+        let runner = hub.runner();
+        // Listened to before it starts: a change meanwhile ends it. One before this was told to nobody, so it is read again.
         let member = hub.members().enter(row);
         let watch = member.watch();
+        let now = hub.session_now(&row.id).await?;
+        let is_same =
+            now.is_some_and(|now| now.created_at_ms == row.created_at_ms && now.permission == row.permission);
+        if !is_same || member.standing().is_ended {
+            return Err(AgentError::Ended.into());
+        }
         let is_bare = options.standing.level == Level::None;
         let network = if is_bare { None } else { Some(hub.network().await?) };
         let namespace =
@@ -188,7 +199,7 @@ impl Agents {
             has_network: namespace.is_some(),
             is_bare,
             limits: options.limits,
-            watches_memory: options.cgroups.why_not().is_some(),
+            watches_memory: false,
             image: options.image.clone(),
             environment: environment.into_iter().map(|(name, value)| (name.to_owned(), value)).collect(),
             git_config: git_config(row),
@@ -206,11 +217,14 @@ impl Agents {
                 None
             }
         };
+        let spec = Spec {
+            watches_memory: !is_bare && (cgroup.is_none() || options.cgroups.why_not().is_some()),
+            ..spec
+        };
         let agent = Agent::start(spec, namespace, cgroup, &inner.tasks).await?;
         let (this, cell, hub) = (self.clone(), Arc::clone(cell), Arc::clone(hub));
         let guarded = agent.clone();
         let permission = row.permission;
-        let runner = hub.runner();
         let (ports, session, telling) = (agent.ports(), row.id.clone(), Arc::clone(&hub));
         inner.tasks.spawn(tell_ports(ports, session, telling));
         inner.tasks.spawn(async move {

@@ -199,6 +199,21 @@ export async function apart() {
   assert.equal(await (await api('GET', `${base}/files/root/of-ann`, undefined, as(eve))).text(), 'mine\n')
   assert.equal((await api('GET', `${base}/files/root/.private/deep/token`, undefined, as(eve))).status, 404)
   assert.equal((await api('GET', `${base}/files/root/link`, undefined, as(eve))).status, 404)
+  // A token of less right than its session reaches nothing that the session runs; no file route leads to what is private.
+  const lesser = { ...ann, ...await (await api('POST', `/v1/branches/${b.id}/sessions/ann/token`, { permission: 'read' }, as(ann))).json() }
+  assert.equal((await put(b, ann, '.environment', 'BASH_ENV=/tmp/x\0', lesser)).status, 403)
+  for (const headers of [as(ann), as(lesser), {}]) {
+    for (const file of ['root/.private/deep/token', 'run/perch/private/deep/token', 'root/link', 'proc/self/fd/2', 'proc/self/environ']) {
+      const answer = await api('GET', `/v1/branches/${b.id}/sessions/ann/files/${file}`, undefined, headers)
+      assert.equal(answer.status, 403, file)
+    }
+    assert.equal((await api('GET', `/v1/branches/${b.id}/sessions/ann/files/root/of-ann`, undefined, headers)).status, 200)
+  }
+  for (const file of ['root/.private/new', 'root/.private/deep/new/er']) {
+    assert.equal((await api('PUT', `/v1/branches/${b.id}/sessions/ann/files/${file}`, 'x')).status, 403, file)
+  }
+  assert.equal((await api('DELETE', `/v1/branches/${b.id}/sessions/ann/files/root/.private/deep`)).status, 403)
+  assert.equal(await said(b, ann, 'cat ~/.private/deep/token; ls -A ~/.private/deep'), `${secret}token\n`)
   // What perch itself does with the branch carries none of it away.
   await api('POST', `/v1/branches/${b.id}/fork`, {})
   await eventually('forked', async () => (await (await api('GET', '/v1/branches')).json()).branches.filter((one) => one.state === 'ready').length === 3)
