@@ -203,10 +203,12 @@ export async function apart() {
   const lesser = { ...ann, ...await (await api('POST', `/v1/branches/${b.id}/sessions/ann/token`, { permission: 'read' }, as(ann))).json() }
   assert.equal((await put(b, ann, '.environment', 'BASH_ENV=/tmp/x\0', lesser)).status, 403)
   for (const headers of [as(ann), as(lesser), {}]) {
-    for (const file of ['root/.private/deep/token', 'run/perch/private/deep/token', 'root/link', 'proc/self/fd/2', 'proc/self/environ']) {
+    for (const file of ['root/.private/deep/token', 'run/perch/private/deep/token', 'root/link', 'proc/self/environ']) {
       const answer = await api('GET', `/v1/branches/${b.id}/sessions/ann/files/${file}`, undefined, headers)
       assert.equal(answer.status, 403, file)
     }
+    // The agent's own standard error leads nowhere.
+    assert.equal((await api('GET', `/v1/branches/${b.id}/sessions/ann/files/proc/self/fd/2`, undefined, headers)).status, 409)
     assert.equal((await api('GET', `/v1/branches/${b.id}/sessions/ann/files/root/of-ann`, undefined, headers)).status, 200)
   }
   for (const file of ['root/.private/new', 'root/.private/deep/new/er']) {
