@@ -73,7 +73,7 @@ async fn put(write: &mut Write, session: &SessionRow) -> Result<(), StoreError> 
     let sql = "insert into session (branch_id, id, permission, name, email, color, epoch, created_at_ms,
         updated_at_ms, ended_at_ms) values ($1, $2, $3, $4, $5, $6, $7, $8, $9, $10)
         on conflict (branch_id, id) do update set permission = excluded.permission, name = excluded.name,
-        email = excluded.email, color = excluded.color, epoch = excluded.epoch,
+        email = excluded.email, color = excluded.color, epoch = excluded.epoch, created_at_ms = excluded.created_at_ms,
         updated_at_ms = excluded.updated_at_ms, ended_at_ms = excluded.ended_at_ms";
     on_write!(*write, connection => sqlx::query(sql)
         .bind(session.branch_id.as_str())
