@@ -178,12 +178,6 @@ impl Agent {
         self.ports.clone()
     }
 
-    /// Its number as perch counts.
-    #[must_use]
-    pub fn pid(&self) -> i32 {
-        self.pid
-    }
-
     /// Ends it and all of the session's processes at once.
     pub fn end(&self) {
         self.process.kill();

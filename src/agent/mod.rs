@@ -24,4 +24,4 @@ mod wire;
 pub use client::{Agent, AgentError, Event, Input, Process};
 pub use ports::{Address, MAX_PORTS, Port, listening};
 pub use serve::serve;
-pub use wire::{Exit, FileAnswer, FileEntry, FileError, FileKind, FileOp, Start, Stream, TermSize};
+pub use wire::{Exit, FileAnswer, FileEntry, FileError, FileKind, FileOp, MAX_FILE, Start, Stream, TermSize};

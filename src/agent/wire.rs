@@ -9,7 +9,7 @@ use tokio_util::codec::LengthDelimitedCodec;
 /// Bytes of the longest frame; a longer one ends the agent.
 pub(super) const MAX_FRAME: usize = 16 * 1024 * 1024;
 /// Bytes of a file that one request reads or writes.
-pub(super) const MAX_FILE: usize = 8 * 1024 * 1024;
+pub const MAX_FILE: usize = 8 * 1024 * 1024;
 /// Bytes of one process's output that may be under way to perch and not taken yet.
 pub(super) const CREDIT: u32 = 256 * 1024;
 /// What a chunk of output costs at least, so that single bytes can't fill a queue with chunks.

@@ -2,9 +2,9 @@
 //! is in force for sandboxes.
 
 use super::auth::Caller;
-use super::place::{On, Params};
+use super::place::{self, On, Params};
 use super::{ApiError, AppState};
-use crate::agent::{FileAnswer, FileEntry, FileOp};
+use crate::agent::{FileAnswer, FileEntry, FileOp, MAX_FILE};
 use crate::base::SessionId;
 use crate::sandbox::{Level, Limits};
 use axum::Json;
@@ -18,9 +18,6 @@ use serde_bytes::ByteBuf;
 use utoipa::{IntoParams, ToSchema};
 use utoipa_axum::router::OpenApiRouter;
 use utoipa_axum::routes;
-
-/// Bytes of a file that is moved in one request.
-const MAX_FILE: usize = 8 * 1024 * 1024;
 
 pub(super) fn routes() -> OpenApiRouter<AppState> {
     OpenApiRouter::new()
@@ -37,15 +34,7 @@ fn session(text: &str) -> Result<SessionId, ApiError> {
 }
 
 fn bytes(body: Result<Bytes, BytesRejection>) -> Result<ByteBuf, ApiError> {
-    let body = body.map_err(|error| match error.status() {
-        StatusCode::PAYLOAD_TOO_LARGE => ApiError::new(
-            StatusCode::PAYLOAD_TOO_LARGE,
-            "too_large",
-            "a file of one request has at most 8 MiB here",
-        ),
-        _ => ApiError::bad_request(error.body_text()),
-    })?;
-    Ok(ByteBuf::from(Vec::from(body)))
+    Ok(ByteBuf::from(Vec::from(place::bytes(body, "8 MiB here")?)))
 }
 
 fn plain(path: &str) -> Result<String, ApiError> {

@@ -10,8 +10,10 @@ use crate::branch::{Hub, WriteGrant};
 use crate::session::SessionError;
 use crate::store::SessionRow;
 use crate::workspace::RelPath;
-use axum::extract::rejection::PathRejection;
+use axum::body::Bytes;
+use axum::extract::rejection::{BytesRejection, PathRejection};
 use axum::extract::{FromRequestParts, Path, Query};
+use axum::http::StatusCode;
 use axum::http::request::Parts;
 use serde::de::DeserializeOwned;
 use std::collections::HashMap;
@@ -116,6 +118,18 @@ impl FromRequestParts<AppState> for At {
         let path = rel_path(names.get("path").map_or("", String::as_str))?;
         Ok(Self { on, path })
     }
+}
+
+/// A body whole; `most` says how large it may be.
+pub(super) fn bytes(body: Result<Bytes, BytesRejection>, most: &str) -> Result<Bytes, ApiError> {
+    body.map_err(|error| match error.status() {
+        StatusCode::PAYLOAD_TOO_LARGE => ApiError::new(
+            StatusCode::PAYLOAD_TOO_LARGE,
+            "too_large",
+            format!("a file of one request has at most {most}"),
+        ),
+        _ => ApiError::bad_request(error.body_text()),
+    })
 }
 
 /// The query, refused as problem+json.

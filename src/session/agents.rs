@@ -137,10 +137,13 @@ impl Agents {
             self.forget(&key, &old);
         }
         let is_bare = options.standing.level == Level::None;
+        if is_bare && !is_owner {
+            return Err(AgentsError::OwnerOnly);
+        }
         let cell = {
             let mut cells = self.inner.cells.lock();
             if !cells.contains_key(&key) {
-                if is_bare && (!is_owner || !cells.is_empty()) {
+                if is_bare && !cells.is_empty() {
                     return Err(AgentsError::OwnerOnly);
                 }
                 if cells.len() >= MAX_AGENTS {
@@ -149,9 +152,6 @@ impl Agents {
             }
             Arc::clone(cells.entry(key.clone()).or_default())
         };
-        if is_bare && !is_owner {
-            return Err(AgentsError::OwnerOnly);
-        }
         // In a task of its own: a caller that goes away leaves no half-started process.
         let (this, hub, row) = (self.clone(), Arc::clone(hub), row.clone());
         let starting = self.inner.tasks.spawn(async move {
@@ -191,19 +191,6 @@ impl Agents {
             network.and_then(Network::namespace).map(|held| held.try_clone_to_owned()).transpose();
         let namespace = namespace.map_err(|error| Failed::new("network", error)).map_err(AgentError::from)?;
         let environment = network.map(egress::environment).unwrap_or_default();
-        let spec = Spec {
-            places: hub.places(),
-            hostname: hostname(&row.branch_id),
-            uid: hub.workspace().owner().uid(),
-            is_read_only: row.permission == Permission::Read,
-            has_network: namespace.is_some(),
-            is_bare,
-            limits: options.limits,
-            watches_memory: false,
-            image: options.image.clone(),
-            environment: environment.into_iter().map(|(name, value)| (name.to_owned(), value)).collect(),
-            git_config: git_config(row),
-        };
         let (groups, limits, of_branch) = (options.cgroups.clone(), options.limits, options.branch_limits);
         let (branch, session) = (row.branch_id.to_string(), row.id.to_string());
         let cgroup =
@@ -218,8 +205,17 @@ impl Agents {
             }
         };
         let spec = Spec {
+            places: hub.places(),
+            hostname: hostname(&row.branch_id),
+            uid: hub.workspace().owner().uid(),
+            is_read_only: row.permission == Permission::Read,
+            has_network: namespace.is_some(),
+            is_bare,
+            limits: options.limits,
             watches_memory: !is_bare && (cgroup.is_none() || options.cgroups.why_not().is_some()),
-            ..spec
+            image: options.image.clone(),
+            environment: environment.into_iter().map(|(name, value)| (name.to_owned(), value)).collect(),
+            git_config: git_config(row),
         };
         let agent = Agent::start(spec, namespace, cgroup, &inner.tasks).await?;
         let (this, cell, hub) = (self.clone(), Arc::clone(cell), Arc::clone(hub));

@@ -4,7 +4,7 @@ use super::answer::answer;
 use super::etag;
 use crate::branch::{FilesError, Version};
 use crate::http::ApiError;
-use crate::http::place::At;
+use crate::http::place::{At, bytes};
 use axum::body::Bytes;
 use axum::extract::rejection::BytesRejection;
 use axum::http::{HeaderMap, Method, StatusCode, header};
@@ -35,14 +35,7 @@ pub(super) async fn write(
     body: Result<Bytes, BytesRejection>,
 ) -> Result<Response, ApiError> {
     let grant = at.on.writer().await?;
-    let bytes = body.map_err(|error| match error.status() {
-        StatusCode::PAYLOAD_TOO_LARGE => ApiError::new(
-            StatusCode::PAYLOAD_TOO_LARGE,
-            "too_large",
-            "a file of one request has at most 64 MiB",
-        ),
-        _ => ApiError::bad_request(error.body_text()),
-    })?;
+    let bytes = bytes(body, "64 MiB")?;
     at.on.room(bytes.len() as u64).await?;
     let named = match headers.get(header::IF_MATCH) {
         None => None,

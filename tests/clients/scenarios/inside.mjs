@@ -524,6 +524,8 @@ export async function shells() {
     await sleep(500)
     typing.type('GoBY-VI\x1b:wq\r')
     await eventually('the editor sees what vi wrote', () => editor.text.toString().includes('BY-VI'))
+    // It throws away what is typed until it has left.
+    await eventually('vi is gone', () => alive('vi\0a.txt').length === 0)
   }
   // The opener's socket is lost: the program runs on, and all of it is shown again.
   typing.type('clear; n=0; while sleep 0.1; do echo tick $((n++)); done\r')
