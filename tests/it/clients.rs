@@ -25,8 +25,10 @@ fn run_within(within: &[&str], scenario: &str, database_url: Option<&str>) {
     let said = String::from_utf8_lossy(&output.stdout);
     // The seed of a random plan; shown when the test fails.
     eprintln!("{said}");
+    // Why it failed comes after the log, and before it too: a long report is cut somewhere.
     let complained = String::from_utf8_lossy(&output.stderr);
-    assert!(output.status.success() && said.contains(": ok"), "{complained}");
+    let reason = complained.lines().filter(|line| !line.contains(" INFO ")).take(40).collect::<Vec<_>>().join("\n");
+    assert!(output.status.success() && said.contains(": ok"), "{reason}\n\nThe whole log:\n{complained}");
 }
 
 /// A database of its own in the throw-away cluster that `make test` starts.

@@ -111,7 +111,7 @@ export async function commands() {
   const hangUp = new AbortController()
   const hearing = lines(b, ann, `echo on; ${tree('31337.2')}`, hangUp.signal)
   assert.deepEqual((await hearing.next()).value, { stdout: 'on\n' })
-  assert.ok(alive('31337.2').length >= 3)
+  await eventually('its processes are there', () => alive('31337.2').length >= 3)
   hangUp.abort()
   await hearing.next().catch(() => {})
   await eventually('its processes are gone', () => alive('31337.2').length === 0)
