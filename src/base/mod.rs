@@ -22,3 +22,12 @@ pub fn fault(step: &str) {
         std::process::abort();
     }
 }
+
+/// Waits at a named step when `PERCH_PAUSE` names it: the tests' machine under load.
+pub async fn pause(step: &str) {
+    static WANTED: std::sync::LazyLock<Option<String>> =
+        std::sync::LazyLock::new(|| std::env::var("PERCH_PAUSE").ok());
+    if WANTED.as_deref() == Some(step) {
+        tokio::time::sleep(std::time::Duration::from_millis(400)).await;
+    }
+}

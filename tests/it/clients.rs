@@ -27,7 +27,8 @@ fn run_within(within: &[&str], scenario: &str, database_url: Option<&str>) {
     eprintln!("{said}");
     // Why it failed comes after the log, and before it too: a long report is cut somewhere.
     let complained = String::from_utf8_lossy(&output.stderr);
-    let reason = complained.lines().filter(|line| !line.contains(" INFO ")).take(40).collect::<Vec<_>>().join("\n");
+    let reason =
+        complained.lines().filter(|line| !line.contains(" INFO ")).take(40).collect::<Vec<_>>().join("\n");
     assert!(output.status.success() && said.contains(": ok"), "{reason}\n\nThe whole log:\n{complained}");
 }
 
@@ -103,6 +104,8 @@ scenarios!(
     h11,
     h12,
     late_writers,
+    while_looked,
+    busy_file,
     failed,
     search_behind,
     tree,

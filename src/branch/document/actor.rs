@@ -191,7 +191,12 @@ impl Actor {
                     let _ = reply.send(Err(error));
                 }
             },
-            Command::FileEvent { is_closed } => self.disk.suspect(is_closed),
+            Command::FileEvent { is_closed } => {
+                self.disk.suspect(is_closed);
+                if !self.waiters.is_empty() {
+                    self.disk.hurry();
+                }
+            }
             Command::Hold(reply) => self.hold(reply).await,
             Command::Deleted(reply) => {
                 self.close_for_good("deleted", code::DELETED, "the file was deleted").await;

@@ -23,6 +23,8 @@ use tracing::{debug, warn};
 const WRITE_AFTER: Duration = Duration::from_millis(300);
 /// The longest that a keystroke waits to be written under steady typing.
 const WRITE_AT_LATEST: Duration = Duration::from_secs(2);
+/// A file that changes too fast for a write-back to find it as it is known is replaced after this long all the same.
+pub(super) const OVERDUE: Duration = Duration::from_secs(3);
 /// Outside writers are done once nobody has the file open for writing and this long has passed without a change (H8).
 pub(super) const QUIET: Duration = Duration::from_millis(100);
 /// An outside change is taken in at the latest after this long.
@@ -58,8 +60,8 @@ pub(super) enum JobDone {
 /// Why a write-back did not happen.
 #[derive(Debug)]
 pub(super) enum WriteError {
-    /// The file is not what the disk peer holds; look at it first.
-    Differs(Seen),
+    /// The file is not what the disk peer holds; look at it first. Dirty since then.
+    Differs(Seen, Option<Instant>),
     /// Somebody has the file open for writing; dirty since then.
     Busy(Option<Instant>),
     /// Nothing was put in place.
@@ -133,8 +135,10 @@ pub(super) struct Disk {
     pub(super) wanted: Option<Arc<Shape>>,
     pub(super) dirty_since: Option<Instant>,
     last_edit: Instant,
-    write_now: bool,
+    pub(super) write_now: bool,
     suspicion: Option<Suspicion>,
+    /// What was heard of the file since the last job began, which may have looked before it: whether a writer closed it.
+    heard: Option<bool>,
     retry: Option<(Instant, Duration)>,
     pub(super) asides: Asides,
     jobs: u64,
@@ -153,6 +157,7 @@ impl Disk {
             last_edit: now,
             write_now: false,
             suspicion: None,
+            heard: None,
             retry: None,
             asides,
             jobs: 0,
@@ -192,7 +197,27 @@ impl Disk {
         });
         suspicion.is_closed |= is_closed;
         suspicion.last_change = now;
-        suspicion.look_at = if is_closed { now } else { now + QUIET };
+        if is_closed {
+            suspicion.look_at = now;
+        } else if suspicion.first + QUIET_AT_LATEST > now {
+            suspicion.look_at = now + QUIET;
+        }
+        self.heard = Some(is_closed || self.heard.unwrap_or_default());
+    }
+
+    /// Somebody waits: one look may tell that there is nothing to wait for, as after perch's own write-back.
+    pub(super) fn hurry(&mut self) {
+        if let Some(suspicion) = self.suspicion.as_mut().filter(|suspicion| !suspicion.has_looked) {
+            suspicion.look_at = Instant::now();
+        }
+    }
+
+    /// What was suspected is settled by a look, but for what was heard since that began.
+    fn looked(&mut self) {
+        self.suspicion = None;
+        if let Some(is_closed) = self.heard.take() {
+            self.suspect(is_closed);
+        }
     }
 
     /// The path is another now: what was suspected of the old one says nothing.
@@ -208,6 +233,14 @@ impl Disk {
             && self.asides.is_empty()
     }
 
+    /// While the file is under suspicion nothing is written over it; but a file that is written to over and over is
+    /// always under one, and a write-back looks for itself first.
+    fn may_write(&self, now: Instant) -> bool {
+        self.suspicion.as_ref().is_none_or(|suspicion| {
+            !suspicion.has_looked && self.dirty_since.is_some_and(|since| since + WRITE_AT_LATEST <= now)
+        })
+    }
+
     /// When there is something to do.
     pub(super) fn due(&self) -> Option<Instant> {
         let write = self.dirty_since.map(|since| {
@@ -216,7 +249,6 @@ impl Disk {
         });
         let ask = self.write_now.then_some(self.last_edit);
         let look = self.suspicion.as_ref().map(|suspicion| suspicion.look_at);
-        // While the file is under suspicion nothing is written over it.
         let next = look.or(write).or(ask);
         match (next, self.retry) {
             (Some(at), Some((not_before, _))) => Some(at.max(not_before)),
@@ -236,6 +268,7 @@ impl Disk {
 
     pub(super) fn start_job(&mut self) {
         self.jobs += 1;
+        self.heard = None;
     }
 
     pub(super) fn written(&mut self) {
@@ -251,7 +284,9 @@ pub(super) async fn look(
     known: Option<Version>,
     max_bytes: u64,
 ) -> Result<Seen, FsError> {
-    match workspace.read(path, max_bytes).await {
+    let found = workspace.read(path, max_bytes).await;
+    crate::base::pause("looked").await;
+    match found {
         Ok(None) => Ok(if known.is_none() { Seen::Same } else { Seen::Absent }),
         Ok(Some(file)) => {
             let version = heavy(file.bytes.len(), || Version::of(&file.bytes));
@@ -277,6 +312,7 @@ impl Actor {
     pub(super) async fn wait_for_disk(&mut self, reply: oneshot::Sender<Result<Content, DocError>>) {
         self.look_at_asides().await;
         self.disk.write_now = true;
+        self.disk.hurry();
         self.waiters.push(Waiter { position: self.log.position(), after_job: self.disk.jobs, reply });
     }
 
@@ -290,12 +326,12 @@ impl Actor {
             return;
         }
         let suspected = self.disk.suspicion.as_ref().is_some_and(|suspicion| suspicion.look_at <= now);
-        let write_due = self.disk.suspicion.is_none()
+        let write_due = self.disk.may_write(now)
             && (self.disk.write_now
                 || self.disk.dirty_since.is_some_and(|since| {
                     self.disk.last_edit + WRITE_AFTER <= now || since + WRITE_AT_LATEST <= now
                 }));
-        if suspected {
+        if suspected && !write_due {
             self.start_look();
         } else if write_due {
             self.disk.write_now = false;
@@ -321,7 +357,7 @@ impl Actor {
         match done {
             JobDone::Checked(Ok(seen)) => self.on_seen(seen).await,
             JobDone::Wrote(Ok(wrote)) => self.on_wrote(wrote).await,
-            JobDone::Wrote(Err(WriteError::Differs(seen))) => self.on_differs(seen).await,
+            JobDone::Wrote(Err(WriteError::Differs(seen, since))) => self.on_differs(seen, since).await,
             JobDone::Wrote(Err(WriteError::Busy(since))) => {
                 let now = Instant::now();
                 self.disk.dirty_since = since.or(self.disk.dirty_since).or(Some(now));
@@ -340,7 +376,7 @@ impl Actor {
                     Err(error) => return self.fail(&error.to_string()),
                 }
                 match error {
-                    FsError::Absent(_) => self.on_differs(Seen::Absent).await,
+                    FsError::Absent(_) => self.on_differs(Seen::Absent, None).await,
                     error => self.disk_failed(&error.to_string()),
                 }
             }
@@ -371,9 +407,9 @@ impl Actor {
         }
     }
 
-    async fn on_differs(&mut self, seen: Seen) {
+    async fn on_differs(&mut self, seen: Seen, since: Option<Instant>) {
         // Still to be written, also where the look finds nothing new: the path may have moved meanwhile.
-        self.disk.dirty_since.get_or_insert_with(Instant::now);
+        self.disk.dirty_since = since.or(self.disk.dirty_since).or_else(|| Some(Instant::now()));
         self.disk.write_now = !self.waiters.is_empty();
         self.on_seen(seen).await;
     }
@@ -382,7 +418,7 @@ impl Actor {
         let now = Instant::now();
         let version = match &seen {
             Seen::Same => {
-                self.disk.suspicion = None;
+                self.disk.looked();
                 self.disk.retry = None;
                 self.settle_waiters();
                 return;
@@ -410,12 +446,14 @@ impl Actor {
                 suspicion.last_change = now;
             }
         }
+        let has_bytes = matches!(seen, Seen::Bytes(_) | Seen::Unfinished(_));
         // One writer closed it; another may be at work.
         let closed = suspicion.is_closed && matches!(seen, Seen::Bytes(_));
         let is_settled =
             closed || now >= suspicion.last_change + settle || now >= suspicion.first + at_latest;
-        if is_settled {
-            self.disk.suspicion = None;
+        // A document does not end over a file that may have come back since.
+        if is_settled && (has_bytes || self.disk.heard.is_none()) {
+            self.disk.looked();
             self.take_in(seen).await;
         } else {
             let at = (suspicion.last_change + settle).min(suspicion.first + at_latest);
@@ -648,7 +686,7 @@ impl Actor {
 
     /// Answers the waiters whose position is on disk and for whom a look began after they asked.
     pub(super) fn settle_waiters(&mut self) {
-        if self.waiters.is_empty() || self.disk.suspicion.is_some() {
+        if self.waiters.is_empty() {
             return;
         }
         if self.disk.wanted.is_some() {

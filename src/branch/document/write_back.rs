@@ -7,7 +7,7 @@
 use super::DocError;
 use super::actor::Actor;
 use super::disk::{
-    JobDone, QUIET, QUIET_AT_LATEST, Seen, Shape, UNFINISHED, UNFINISHED_AT_LATEST, WriteError, look,
+    JobDone, OVERDUE, QUIET, QUIET_AT_LATEST, Seen, Shape, UNFINISHED, UNFINISHED_AT_LATEST, WriteError, look,
 };
 use crate::base::heavy;
 use crate::branch::events::Own;
@@ -73,6 +73,8 @@ impl Actor {
         let patience = if self.waiters.is_empty() { UNFINISHED_AT_LATEST } else { UNFINISHED };
         let since = self.disk.dirty_since;
         let is_patient = since.is_some_and(|since| since.elapsed() < patience);
+        // A file that changes faster than its changes are taken in.
+        let is_overdue = since.is_some_and(|since| since.elapsed() >= OVERDUE);
         self.disk.start_job();
         self.disk.written();
         let (workspace, path, writer) =
@@ -82,11 +84,11 @@ impl Actor {
         self.job = Some(Box::pin(async move {
             let work = async {
                 match look(&workspace, &path, known, max_bytes).await.map_err(WriteError::Fs)? {
+                    Seen::Same if known == Some(wrote.version) => return Ok(wrote),
                     Seen::Same => {}
-                    other => return Err(WriteError::Differs(other)),
-                }
-                if known == Some(wrote.version) {
-                    return Ok(wrote);
+                    // What comes out is taken in then.
+                    Seen::Bytes(bytes) if is_overdue && crate::crdt::decode(&bytes).is_ok() => {}
+                    other => return Err(WriteError::Differs(other, since)),
                 }
                 if is_patient && workspace.is_being_written(&path).await.map_err(WriteError::Fs)? {
                     return Err(WriteError::Busy(since));
@@ -174,6 +176,8 @@ impl Actor {
     pub(super) async fn on_wrote(&mut self, mut wrote: Wrote) {
         let (before, version) = (self.disk.version, wrote.version);
         let foreign = wrote.came_out.clone().filter(|_| !wrote.was_known);
+        // What came out lacks in the file until that is written once more.
+        self.disk.write_now |= foreign.is_some();
         let outcome = match foreign {
             Some(bytes) => match self.ingest(&bytes, Some(&mut wrote)).await {
                 // Binary content came out: keep it as it is beside, our text stands.

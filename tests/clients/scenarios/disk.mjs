@@ -1,7 +1,9 @@
 // The file as a peer, and the file API.
 import assert from 'node:assert/strict'
+import { spawn } from 'node:child_process'
 import fs from 'node:fs'
 import path from 'node:path'
+import { setTimeout as sleep } from 'node:timers/promises'
 import WebSocket from 'ws'
 import { WebsocketProvider } from 'y-websocket'
 import * as Y from 'yjs'
@@ -35,6 +37,63 @@ export async function h11() {
     ann.stop()
     await crash()
   }
+}
+
+/** A look at the file that finds nothing new does not hide what was written while it was on its way, nor ends a document. */
+export async function while_looked() {
+  await start({ PERCH_PAUSE: 'looked' })
+  const b = await branch()
+  const file = path.join(b.files, 'a.txt')
+  fs.writeFileSync(file, 'one\n')
+  const ann = yClient(await session(b, 'ann'), 'a.txt')
+  await eventually('synced', () => ann.synced())
+  const tokens = ['one']
+  for (let turn = 0; turn < 3; turn++) {
+    line(ann, 'ann', tokens)
+    const typed = tokens.at(-1)
+    while (!fs.readFileSync(file, 'utf8').includes(typed)) await sleep(2)
+    // perch hears of its own write-back and looks; the pause lies between what it reads and what it makes of that.
+    await sleep(100)
+    const written = token('written')
+    tokens.push(written)
+    fs.writeFileSync(file, `${fs.readFileSync(file, 'utf8')}${written}\n`)
+    await eventually('editors see it', () => ann.text.toString().includes(written))
+  }
+  // Away for so long that it counts as deleted, and back while the last look is on its way.
+  const present = fs.readFileSync(file, 'utf8')
+  for (const away of [900, 1100, 1300, 1500]) {
+    fs.unlinkSync(file)
+    await sleep(away)
+    fs.writeFileSync(file, present)
+    await sleep(2500)
+  }
+  await atRest(file, [ann], tokens)
+}
+
+/** Programs that write to a file over and over keep nobody's typing from the file, nor their lines from editors. */
+export async function busy_file() {
+  await start()
+  const b = await branch()
+  const program = "import sys,time\nfor i in range(600):\n with open(sys.argv[1], 'a') as f: f.write(f'appended-{i}.\\n')\n time.sleep(0.015)"
+  const file = path.join(b.files, 'a.log')
+  fs.writeFileSync(file, 'one\n')
+  const ann = yClient(await session(b, 'ann'), 'a.log')
+  await eventually('synced', () => ann.synced())
+  const writer = spawn('python3', ['-c', program, file])
+  const ended = new Promise((resolve) => writer.once('exit', resolve))
+  const tokens = ['one']
+  const lines = () => count(ann.text.toString(), 'appended-')
+  await eventually('its lines arrive', () => lines() > 5)
+  for (let turn = 0; turn < 2; turn++) {
+    line(ann, 'ann', tokens)
+    await eventually('what is typed is on disk', () => count(fs.readFileSync(file, 'utf8'), tokens.at(-1)) === 1)
+    const before = lines()
+    await eventually('its lines go on', () => lines() > before + 5 || writer.exitCode !== null)
+  }
+  assert.equal(writer.exitCode, null, 'all that while it writes')
+  await ended
+  for (let i = 0; i < 600; i++) tokens.push(`appended-${i}.`)
+  await atRest(file, [ann], tokens)
 }
 
 /** H10, a file API write is made from the text its caller read; it keeps line ends, and a deleted file's document ends. */
