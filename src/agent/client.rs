@@ -14,7 +14,7 @@ use serde_bytes::ByteBuf;
 use std::collections::HashMap;
 use std::os::fd::OwnedFd;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicU32, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU32, Ordering};
 use tokio::sync::{Semaphore, mpsc, oneshot, watch};
 use tokio_util::codec::{FramedRead, FramedWrite};
 use tokio_util::sync::CancellationToken;
@@ -78,6 +78,7 @@ pub struct Agent {
     process: Arc<Pid1>,
     pid: i32,
     ports: watch::Receiver<Vec<Port>>,
+    may_write: Arc<AtomicBool>,
 }
 
 impl std::fmt::Debug for Agent {
@@ -117,6 +118,7 @@ impl Agent {
             process: Arc::new(launched.process),
             pid: launched.pid,
             ports,
+            may_write: Arc::new(AtomicBool::new(true)),
         };
         let ended = agent.ended.clone();
         tasks.spawn(async move {
@@ -206,6 +208,17 @@ impl Agent {
         by_id.insert(id, listener);
         // One that ended just now cleared them before.
         if self.ended.is_cancelled() { Err(AgentError::Ended) } else { Ok(()) }
+    }
+
+    /// Says whether the session's processes may write to files; they may until told otherwise.
+    ///
+    /// # Errors
+    /// [`AgentError::Ended`].
+    pub async fn may_write(&self, may: bool) -> Result<(), AgentError> {
+        if self.may_write.swap(may, Ordering::Relaxed) == may {
+            return Ok(());
+        }
+        self.ask(Request::Writing(may)).await
     }
 
     async fn ask(&self, request: Request) -> Result<(), AgentError> {

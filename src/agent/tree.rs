@@ -67,6 +67,27 @@ pub(super) fn signal_all(first: i32, mark: &str, signal: Signal) -> usize {
     told
 }
 
+/// Passes over all processes: one that is started during a pass has its parent's bound, old or new.
+const PASSES: usize = 16;
+
+/// Lets all processes of the sandbox write to files, as far as they could at first, or to none. Only the lower of their
+/// two bounds moves: nobody needs a right to raise it again. Who raises it on purpose is ended by perch.
+pub(super) fn let_write(proc: &Path, may: bool) {
+    use rustix::process::{Resource, Rlimit, getrlimit, prlimit};
+    let most = getrlimit(Resource::Fsize).maximum;
+    let current = if may { most } else { Some(0) };
+    for _ in 0..PASSES {
+        let mut changed = false;
+        for pid in processes(proc).filter_map(Pid::from_raw) {
+            let before = prlimit(Some(pid), Resource::Fsize, Rlimit { current, maximum: most });
+            changed |= before.is_ok_and(|before| before.current != current);
+        }
+        if !changed {
+            return;
+        }
+    }
+}
+
 /// Bytes that the processes of the sandbox hold in sum, and the process that holds most.
 pub(super) fn memory(proc: &Path) -> (u64, Option<i32>) {
     let (mut sum, mut most) = (0, (0, None));

@@ -160,6 +160,8 @@ pub(super) enum Request {
     Kill(u32),
     Credit(u32, u32),
     File(u32, FileOp),
+    /// Whether its processes, and it, may write to files.
+    Writing(bool),
 }
 
 #[derive(Serialize, Deserialize)]

@@ -154,6 +154,14 @@ pub enum Event {
     /// The branch's own row changed: name, description, tags, who may look at previews.
     #[serde(rename = "branch.changed")]
     BranchChanged,
+    /// The branch has reached its bound: its processes can't write to files until some are removed.
+    #[serde(rename = "branch.full")]
+    BranchFull {
+        /// Bytes of its files, home and scratch folder.
+        size_bytes: u64,
+        /// The bound.
+        max_bytes: u64,
+    },
     /// Something may have been missed: list anew.
     #[serde(rename = "reset")]
     Reset,

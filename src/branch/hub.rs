@@ -9,7 +9,7 @@ use super::ports::Ports;
 use super::registry::BranchOptions;
 use super::terminals::Terminals;
 use super::versions::{Version, Versions};
-use super::watch::{Quiet, Sign, Signs, Watch, watch};
+use super::watch::{Quiet, Sign, Signs, Watcher};
 use crate::base::{BranchId, Clock, SessionId, Tasks};
 use crate::branch::LogWriter;
 use crate::crdt::decode;
@@ -70,6 +70,7 @@ pub(super) struct Shared {
     pub(super) log: LogWriter,
     pub(super) clock: Clock,
     pub(super) tasks: Tasks,
+    pub(super) watcher: Arc<Watcher>,
 }
 
 /// See the module's docs.
@@ -91,7 +92,6 @@ pub struct Hub {
     runners: TaskTracker,
     /// Cancelled when the hub goes.
     going: CancellationToken,
-    _watch: Watch,
     /// Ends the hub's own tasks.
     _closed: DropGuard,
 }
@@ -109,14 +109,14 @@ impl Hub {
         shared: Shared,
         options: &BranchOptions,
     ) -> Result<Arc<Self>, StoreError> {
-        let Shared { store, log, clock, tasks } = shared;
+        let Shared { store, log, clock, tasks, watcher } = shared;
         let stop = tasks.stopping().clone();
         let closed = stop.child_token();
         let events = Events::new(clock.clone());
         let egress = Arc::clone(&options.egress);
         let ports = Ports::new(Arc::clone(&events), egress.reach);
         let follows = Arc::new(Follows::default());
-        let (watch, signs) = watch(&workspace);
+        let signs = watcher.watch(&workspace).await;
         let context = OpenContext {
             branch,
             workspace,
@@ -142,10 +142,9 @@ impl Hub {
             runners: TaskTracker::new(),
             visits: Arc::new(Semaphore::new(VISITS)),
             going: closed.child_token(),
-            _watch: watch,
             _closed: closed.clone().drop_guard(),
         });
-        tasks.spawn(Self::hear(Arc::downgrade(&hub), signs, Arc::clone(&follows)));
+        tasks.spawn(Self::hear(Arc::downgrade(&hub), signs, Arc::clone(&follows), closed.clone()));
         hub.recover_moves().await?;
         hub.recover().await?;
         tasks.spawn(Self::follow_all(Arc::downgrade(&hub), follows, closed));
@@ -160,6 +159,19 @@ impl Hub {
         Places { home: beside("home"), scratch: beside("scratch"), workspace }
     }
 
+    /// Bytes of its workspace, home and scratch folder, as their files' lengths say.
+    ///
+    /// # Errors
+    /// The file system's.
+    pub async fn measure(&self) -> std::io::Result<u64> {
+        let folders = self.places();
+        let measured = tokio::task::spawn_blocking(move || {
+            let folders = [folders.workspace, folders.home, folders.scratch];
+            folders.iter().filter(|folder| folder.is_dir()).map(|folder| super::making::measure(folder)).sum()
+        });
+        measured.await?
+    }
+
     /// Brings all that was typed to disk, so that a command sees what is on the screen; at most `patience` long.
     ///
     /// # Errors
@@ -170,11 +182,18 @@ impl Hub {
     }
 
     /// Hands what the watcher sees to the open documents; of other paths it tells the listeners itself.
-    async fn hear(hub: Weak<Self>, mut signs: Signs, follows: Arc<Follows>) {
+    async fn hear(hub: Weak<Self>, mut signs: Signs, follows: Arc<Follows>, closed: CancellationToken) {
         let mut quiet = Quiet::default();
         loop {
             let due = quiet.due();
+            let mut is_look_due = false;
+            let unwatched = signs.unwatched();
             let sign = tokio::select! {
+                () = closed.cancelled() => return,
+                () = unwatched => {
+                    is_look_due = true;
+                    None
+                }
                 sign = signs.next() => match sign {
                     Some(sign) => Some(sign),
                     None => return,
@@ -187,11 +206,14 @@ impl Hub {
                 } => None,
             };
             let Some(hub) = hub.upgrade() else { return };
-            if signs.overflowed() {
-                quiet.clear();
+            let has_overflowed = signs.overflowed();
+            if has_overflowed || is_look_due {
                 for document in hub.open_in(None).await {
                     document.file_event(false).await;
                 }
+            }
+            if has_overflowed {
+                quiet.clear();
                 hub.events().publish(&Event::Reset);
             }
             let Some((path, sign)) = sign else {
@@ -333,7 +355,9 @@ impl Hub {
         &self.context.workspace
     }
 
-    pub(super) fn branch(&self) -> &BranchId {
+    /// Its id.
+    #[must_use]
+    pub fn branch(&self) -> &BranchId {
         &self.context.branch
     }
 

@@ -4,6 +4,7 @@ use super::hub::{Hub, Shared};
 use super::log_writer::LogWriter;
 use super::making::{self, ArchiveFormat, Git, Making, Phase, Progress};
 use super::versions::Shelf;
+use super::watch::Watcher;
 use crate::base::{BranchId, Clock, Tasks};
 use crate::egress;
 use crate::sandbox::Owners;
@@ -169,6 +170,7 @@ struct Inner {
     tasks: Tasks,
     open: Mutex<HashMap<BranchId, Open>>,
     versions: Shelf,
+    watcher: Arc<Watcher>,
     making: Mutex<HashMap<BranchId, Arc<Making>>>,
     going: Mutex<HashSet<BranchId>>,
     measuring: Mutex<HashSet<BranchId>>,
@@ -200,6 +202,7 @@ impl Branches {
             tasks,
             open: Mutex::default(),
             versions: Shelf::default(),
+            watcher: Watcher::new(),
             making: Mutex::default(),
             going: Mutex::default(),
             measuring: Mutex::default(),
@@ -605,6 +608,7 @@ impl Branches {
                     log: inner.log.clone(),
                     clock: inner.clock.clone(),
                     tasks: inner.tasks.clone(),
+                    watcher: Arc::clone(&inner.watcher),
                 };
                 Ok(Hub::open(id.clone(), workspace, inner.versions.take(id), shared, &inner.options).await?)
             })

@@ -1,19 +1,23 @@
-//! The watcher of a branch's files: what it sees goes to open documents at once, and to listeners once it is quiet.
+//! The watcher of branches' files: what it sees goes to open documents at once, and to listeners once it is quiet.
 
 use super::events::{Event, Events, Own};
 use super::versions::Version;
 use crate::workspace::{FsError, Kind, RelPath, Workspace};
 use notify::event::{AccessKind, AccessMode, CreateKind, ModifyKind, RemoveKind, RenameMode};
-use notify::{EventKind, RecommendedWatcher, RecursiveMode, Watcher};
-use std::collections::{BTreeMap, BTreeSet};
+use notify::{EventKind, RecommendedWatcher, RecursiveMode, Watcher as _};
+use parking_lot::Mutex;
+use std::collections::{BTreeMap, BTreeSet, HashMap};
+use std::path::{Path, PathBuf};
 use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::time::Duration;
 use tokio::sync::mpsc;
 use tokio::time::Instant;
 use tracing::warn;
 
-/// File events that may wait; past it documents look at their files, and listeners hear `reset`.
+/// Between looks at the open files of a workspace that the system does not tell of.
+const UNWATCHED: Duration = Duration::from_secs(2);
+/// File events of a branch that may wait; past it documents look at their files, and listeners hear `reset`.
 const QUEUE: usize = 4_096;
 /// A path is told of once it was quiet this long …
 const QUIET: Duration = Duration::from_millis(100);
@@ -43,17 +47,12 @@ pub(super) enum Sign {
     MovedFrom(RelPath),
 }
 
-/// Watches a workspace; dropped, it stops.
-#[derive(Debug)]
-pub(super) struct Watch {
-    _watcher: Option<RecommendedWatcher>,
-}
-
 /// What a watch sees.
 #[derive(Debug)]
 pub(super) struct Signs {
     queue: mpsc::Receiver<(RelPath, Sign)>,
     overflowed: Arc<AtomicBool>,
+    watch: Watch,
 }
 
 impl Signs {
@@ -66,66 +65,169 @@ impl Signs {
     pub(super) fn overflowed(&self) -> bool {
         self.overflowed.swap(false, Ordering::Relaxed)
     }
+
+    /// Returns when files are to be looked at because nobody tells of them; never where the system does.
+    pub(super) fn unwatched(&self) -> impl Future<Output = ()> + use<> {
+        let is_told = self.watch.is_told;
+        async move {
+            if is_told {
+                std::future::pending::<()>().await;
+            }
+            tokio::time::sleep(UNWATCHED).await;
+        }
+    }
 }
 
-/// Watches the workspace. Without a watch (too many folders) documents find changes when they are read or written.
-pub(super) fn watch(workspace: &Workspace) -> (Watch, Signs) {
-    let (sender, queue) = mpsc::channel(QUEUE);
-    let overflowed = Arc::new(AtomicBool::new(false));
-    let root = workspace.folder().to_owned();
-    let (folder, lost) = (root.clone(), Arc::clone(&overflowed));
-    let handler = move |event: notify::Result<notify::Event>| {
-        let relative = |path: &std::path::Path| -> Option<RelPath> {
-            path.strip_prefix(&root).ok()?.to_str()?.parse().ok()
-        };
-        let Ok(event) = event else {
-            lost.store(true, Ordering::Relaxed);
-            return;
-        };
-        if event.need_rescan() {
-            lost.store(true, Ordering::Relaxed);
+/// Where the signs of one workspace go.
+#[derive(Debug)]
+struct Listener {
+    number: u64,
+    signs: mpsc::Sender<(RelPath, Sign)>,
+    overflowed: Arc<AtomicBool>,
+}
+
+impl Listener {
+    fn tell(&self, path: RelPath, sign: Sign) {
+        // A full queue is made up for by the look before each write-back and read.
+        if self.signs.try_send((path, sign)).is_err() {
+            self.overflowed.store(true, Ordering::Relaxed);
+        }
+    }
+}
+
+type Listeners = Mutex<HashMap<PathBuf, Listener>>;
+
+/// The one watcher of a perch: the system allows a user few of them (128 by default), and a folder each of far more.
+#[derive(Debug)]
+pub(super) struct Watcher {
+    listeners: Arc<Listeners>,
+    /// Made for the first branch. Held while folders are put on it or taken off, which then happens in order.
+    system: Mutex<Option<RecommendedWatcher>>,
+    numbers: AtomicU64,
+}
+
+/// Keeps a workspace watched; dropped, that ends.
+#[derive(Debug)]
+struct Watch {
+    watcher: Arc<Watcher>,
+    root: PathBuf,
+    number: u64,
+    /// Whether the system tells of changes.
+    is_told: bool,
+}
+
+impl Drop for Watch {
+    fn drop(&mut self) {
+        let (watcher, root) = (Arc::clone(&self.watcher), std::mem::take(&mut self.root));
+        let is_ours = |listener: &mut Listener| listener.number == self.number;
+        let gone =
+            watcher.listeners.lock().extract_if(|of, listener| *of == root && is_ours(listener)).count();
+        if gone == 0 || !self.is_told {
             return;
         }
-        let sign = match event.kind {
-            EventKind::Access(AccessKind::Close(AccessMode::Write)) => Sign::Closed,
-            // Opens and reads are events too, our own among them.
-            EventKind::Access(_) => return,
-            EventKind::Create(
-                CreateKind::File | CreateKind::Folder | CreateKind::Any | CreateKind::Other,
-            ) => Sign::Made,
-            EventKind::Remove(
-                RemoveKind::Any | RemoveKind::File | RemoveKind::Folder | RemoveKind::Other,
-            )
-            | EventKind::Modify(ModifyKind::Name(RenameMode::From)) => Sign::Gone,
-            EventKind::Modify(ModifyKind::Name(RenameMode::Both)) => {
-                // Told besides the two halves.
-                if let [from, to] = event.paths.as_slice()
-                    && let (Some(from), Some(to)) = (relative(from), relative(to))
-                    && sender.try_send((to, Sign::MovedFrom(from))).is_err()
-                {
-                    lost.store(true, Ordering::Relaxed);
+        let unwatch = move || {
+            let mut system = watcher.system.lock();
+            // Opened again meanwhile: what is watched stays so.
+            if let Some(system) = system.as_mut()
+                && !watcher.listeners.lock().contains_key(&root)
+            {
+                // Its folder may have gone, and its watches with it.
+                let _ = system.unwatch(&root);
+            }
+        };
+        match tokio::runtime::Handle::try_current() {
+            Ok(runtime) => drop(runtime.spawn_blocking(unwatch)),
+            Err(_) => unwatch(),
+        }
+    }
+}
+
+impl Watcher {
+    pub(super) fn new() -> Arc<Self> {
+        Arc::new(Self { listeners: Arc::default(), system: Mutex::new(None), numbers: AtomicU64::new(0) })
+    }
+
+    /// Watches the workspace. Where the system allows no more watches, its open documents look at their files every
+    /// two seconds instead, and listeners hear nothing of the other files.
+    pub(super) async fn watch(self: &Arc<Self>, workspace: &Workspace) -> Signs {
+        let (signs, queue) = mpsc::channel(QUEUE);
+        let overflowed = Arc::new(AtomicBool::new(false));
+        let root = workspace.folder().to_owned();
+        let number = self.numbers.fetch_add(1, Ordering::Relaxed);
+        let listener = Listener { number, signs, overflowed: Arc::clone(&overflowed) };
+        let (this, folder) = (Arc::clone(self), root.clone());
+        let started = tokio::task::spawn_blocking(move || {
+            let mut system = this.system.lock();
+            this.listeners.lock().insert(folder.clone(), listener);
+            let system = match &mut *system {
+                Some(system) => system,
+                empty => {
+                    let listeners = Arc::clone(&this.listeners);
+                    empty.insert(notify::recommended_watcher(move |event| hear(&listeners, event))?)
                 }
-                return;
+            };
+            system.watch(&folder, RecursiveMode::Recursive).inspect_err(|_| {
+                // Of its folders some may be watched.
+                let _ = system.unwatch(&folder);
+            })
+        });
+        let is_told = match started.await {
+            Ok(Ok(())) => true,
+            Ok(Err(error)) => {
+                let workspace = root.display();
+                warn!(%error, %workspace, "a branch can't be watched: changes from outside to open files are seen within \
+                    two seconds, to others when they are read; raise fs.inotify.max_user_watches \
+                    and max_user_instances (sysctl)");
+                false
             }
-            EventKind::Modify(ModifyKind::Name(_)) => Sign::MovedHere,
-            EventKind::Modify(ModifyKind::Metadata(_)) => Sign::Metadata,
-            _ => Sign::Changed,
+            Err(_) => false,
         };
-        for path in event.paths {
-            // Names that are no path here, `.git` among them, are nobody's business.
-            let Some(path) = relative(&path) else { continue };
-            // A full queue is made up for by the look before each write-back and read.
-            if sender.try_send((path, sign.clone())).is_err() {
-                lost.store(true, Ordering::Relaxed);
-            }
+        Signs { queue, overflowed, watch: Watch { watcher: Arc::clone(self), root, number, is_told } }
+    }
+}
+
+/// Gives an event to whoever listens there.
+fn hear(listeners: &Listeners, event: notify::Result<notify::Event>) {
+    let listeners = listeners.lock();
+    let Some(event) = event.ok().filter(|event| !event.need_rescan()) else {
+        for listener in listeners.values() {
+            listener.overflowed.store(true, Ordering::Relaxed);
         }
+        return;
     };
-    let started = notify::recommended_watcher(handler)
-        .and_then(|mut watcher| watcher.watch(&folder, RecursiveMode::Recursive).map(|()| watcher));
-    let watcher = started
-        .inspect_err(|error| warn!(%error, "the workspace can't be watched; outside changes are seen late"))
-        .ok();
-    (Watch { _watcher: watcher }, Signs { queue, overflowed })
+    // Names that are no path here, `.git` among them, are nobody's business.
+    let place = |path: &Path| -> Option<(&Listener, RelPath)> {
+        let (root, listener) = path.ancestors().find_map(|root| listeners.get_key_value(root))?;
+        Some((listener, path.strip_prefix(root).ok()?.to_str()?.parse().ok()?))
+    };
+    let sign = match event.kind {
+        EventKind::Access(AccessKind::Close(AccessMode::Write)) => Sign::Closed,
+        // Opens and reads are events too, our own among them.
+        EventKind::Access(_) => return,
+        EventKind::Create(CreateKind::File | CreateKind::Folder | CreateKind::Any | CreateKind::Other) => {
+            Sign::Made
+        }
+        EventKind::Remove(RemoveKind::Any | RemoveKind::File | RemoveKind::Folder | RemoveKind::Other)
+        | EventKind::Modify(ModifyKind::Name(RenameMode::From)) => Sign::Gone,
+        EventKind::Modify(ModifyKind::Name(RenameMode::Both)) => {
+            // Told besides the two halves.
+            if let [from, to] = event.paths.as_slice()
+                && let (Some((left, from)), Some((reached, to))) = (place(from), place(to))
+                && left.number == reached.number
+            {
+                reached.tell(to, Sign::MovedFrom(from));
+            }
+            return;
+        }
+        EventKind::Modify(ModifyKind::Name(_)) => Sign::MovedHere,
+        EventKind::Modify(ModifyKind::Metadata(_)) => Sign::Metadata,
+        _ => Sign::Changed,
+    };
+    for path in event.paths {
+        if let Some((listener, path)) = place(&path) {
+            listener.tell(path, sign.clone());
+        }
+    }
 }
 
 /// What is known of a path since its first sign.
@@ -344,6 +446,38 @@ mod tests {
         assert_eq!(told(&moved, &["b"]), ["renamed a b"]);
         assert_eq!(told(&moved, &[]), ["deleted a", "deleted b"]);
         assert_eq!(told(&moved, &["a", "b"]), ["changed a", "changed b"], "made anew");
+    }
+
+    #[tokio::test]
+    async fn one_watcher_tells_each_branch_of_its_own_files() {
+        let folder = tempfile::tempdir().unwrap();
+        let watcher = Watcher::new();
+        let open = |name: &str| {
+            let folder = folder.path().join(name);
+            std::fs::create_dir_all(folder.join("sub")).unwrap();
+            Workspace::open(&folder, &folder).unwrap()
+        };
+        let (one, other) = (open("one"), open("other"));
+        let (mut of_one, mut of_other) = (watcher.watch(&one).await, watcher.watch(&other).await);
+        let write = |workspace: &Workspace| std::fs::write(workspace.folder().join("sub/a"), "x").unwrap();
+        write(&one);
+        assert_eq!(of_one.next().await, Some((path("sub/a"), Sign::Made)));
+        assert!(of_other.queue.try_recv().is_err());
+        // Opened again right after it was let go, whichever is first.
+        for _ in 0..20 {
+            drop(of_one);
+            of_one = watcher.watch(&one).await;
+        }
+        drop(of_other);
+        write(&one);
+        assert!(of_one.next().await.is_some());
+        // Taken off by a thread of its own.
+        while watcher.listeners.lock().len() > 1 {
+            tokio::task::yield_now().await;
+        }
+        let mut of_other = watcher.watch(&other).await;
+        write(&other);
+        assert!(of_other.next().await.is_some());
     }
 
     #[tokio::test]

@@ -39,3 +39,4 @@ pub use network::{ConnectError, Network, NetworkError, PROXY, Reach};
 pub use owner::{Owner, Owners};
 pub use probe::probe;
 pub use spec::{Limits, Places, Spec};
+pub use sys::ignore_file_size_signal;

@@ -95,3 +95,10 @@ pub(super) fn unshare(flags: rustix::thread::UnshareFlags) -> Result<(), Errno> 
     // SAFETY: the flags name namespaces only, never CLONE_FILES.
     unsafe { rustix::thread::unshare_unsafe(flags) }
 }
+
+/// From now on a write past `RLIMIT_FSIZE` fails, here and in what is started from here, and ends nobody.
+#[expect(unsafe_code, reason = "no library sets a signal to be ignored without unsafe code")]
+pub fn ignore_file_size_signal() {
+    // SAFETY: no handler is set, so nothing runs at the signal.
+    unsafe { libc::signal(libc::SIGXFSZ, libc::SIG_IGN) };
+}

@@ -217,6 +217,7 @@ fn agents(config: &Config, standing: Standing, data: &Path, tasks: &Tasks) -> Ag
         cgroups,
         limits: config.session_limits(),
         branch_limits: config.branch_limits(),
+        max_branch_bytes: config.max_branch_bytes,
         image: config.session_image.clone(),
     };
     Agents::new(options, tasks.clone())

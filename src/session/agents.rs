@@ -4,6 +4,7 @@
 //! become ones that can't), the branch goes, or perch stops. It is not ended with the session's tokens or sockets:
 //! `~/.private` survives a reconnect.
 
+use super::room::{self, Running};
 use crate::agent::{Agent, AgentError, Port};
 use crate::base::{BranchId, Permission, SessionId, Tasks};
 use crate::branch::{Hub, Member};
@@ -13,7 +14,7 @@ use crate::store::{SessionRow, StoreError};
 use parking_lot::Mutex;
 use std::collections::HashMap;
 use std::path::PathBuf;
-use std::sync::Arc;
+use std::sync::{Arc, Weak};
 use tokio::sync::{OnceCell, watch};
 
 /// Agents of one perch at once.
@@ -30,6 +31,8 @@ pub struct AgentOptions {
     pub limits: Limits,
     /// Bounds of one branch's sum.
     pub branch_limits: Limits,
+    /// Bytes of a branch's folders; past it its processes can't write to files.
+    pub max_branch_bytes: u64,
     /// More folders of the machine that sessions may read.
     pub image: Vec<PathBuf>,
 }
@@ -66,6 +69,7 @@ type Cell = Arc<OnceCell<Seated>>;
 #[derive(Clone, Debug)]
 struct Seated {
     agent: Agent,
+    hub: Weak<Hub>,
     created_at_ms: i64,
     changed_at_ms: i64,
     permission: Permission,
@@ -96,7 +100,10 @@ impl Agents {
     /// No agent yet.
     #[must_use]
     pub fn new(options: AgentOptions, tasks: Tasks) -> Self {
-        Self { inner: Arc::new(Inner { options, tasks, cells: Mutex::default() }) }
+        let max_bytes = options.max_branch_bytes;
+        let agents = Self { inner: Arc::new(Inner { options, tasks, cells: Mutex::default() }) };
+        agents.inner.tasks.spawn(room::look_after(agents.clone(), max_bytes));
+        agents
     }
 
     /// Where all tasks of this perch run.
@@ -115,6 +122,20 @@ impl Agents {
     #[must_use]
     pub fn count(&self) -> usize {
         self.inner.cells.lock().len()
+    }
+
+    /// The agents that run, by their branches.
+    pub(super) fn by_branch(&self) -> Running {
+        let mut running = Running::new();
+        for ((branch, _), cell) in self.inner.cells.lock().iter() {
+            if let Some(seated) = cell.get()
+                && let Some(hub) = seated.hub.upgrade()
+            {
+                let (_, agents) = running.entry(branch.clone()).or_insert_with(|| (hub, Vec::new()));
+                agents.push(seated.agent.clone());
+            }
+        }
+        running
     }
 
     /// The session's agent, started where there is none. `is_owner`: the caller holds an owner token.
@@ -218,6 +239,7 @@ impl Agents {
             git_config: git_config(row),
         };
         let agent = Agent::start(spec, namespace, cgroup, &inner.tasks).await?;
+        let present = Arc::downgrade(hub);
         let (this, cell, hub) = (self.clone(), Arc::clone(cell), Arc::clone(hub));
         let guarded = agent.clone();
         let permission = row.permission;
@@ -228,7 +250,13 @@ impl Agents {
             this.forget(&key, &cell);
             drop((runner, hub));
         });
-        Ok(Seated { agent, created_at_ms: row.created_at_ms, changed_at_ms: row.updated_at_ms, permission })
+        Ok(Seated {
+            agent,
+            hub: present,
+            created_at_ms: row.created_at_ms,
+            changed_at_ms: row.updated_at_ms,
+            permission,
+        })
     }
 
     /// Ends the agent when its session is no longer what it was started for; returns when it is over.

@@ -15,6 +15,7 @@ mod agents;
 mod downloads;
 mod keys;
 mod links;
+mod room;
 mod secret;
 mod shells;
 mod tickets;

@@ -20,6 +20,7 @@ pub(crate) fn none(tasks: &Tasks) -> Agents {
         cgroups: Cgroups::default(),
         limits,
         branch_limits: limits,
+        max_branch_bytes: u64::MAX,
         image: Vec::new(),
     };
     Agents::new(options, tasks.clone())

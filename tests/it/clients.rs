@@ -106,6 +106,8 @@ scenarios!(
     late_writers,
     while_looked,
     busy_file,
+    unwatched,
+    filler,
     failed,
     search_behind,
     tree,

@@ -335,6 +335,56 @@ export async function greedy() {
   await eventually('room again', async () => (await run(b, last, 'echo again').catch(() => ({}))).out === 'again\n')
 }
 
+/** A branch that is full: its processes write no more, what they remove makes room, and who writes on all the same is ended. */
+export async function filler() {
+  const mega = 1024 * 1024
+  await start({}, ['--max-branch-bytes', String(40 * mega)])
+  const b = await branch()
+  const [ann, bob] = [await session(b, 'ann'), await session(b, 'bob')]
+  const used = () => Number(execFileSync('du', ['-sbc', b.files, path.join(b.files, '../home'), path.join(b.files, '../scratch')]).toString().trim().split('\n').at(-1).split('\t')[0])
+  const editor = yClient(bob, 'a.txt')
+  fs.writeFileSync(path.join(b.files, 'a.txt'), 'one\n')
+  await eventually('synced', () => editor.synced())
+  const hearing = new AbortController()
+  const events = { text: '' }
+  const stream = await api('GET', `/v1/branches/${b.id}/events`, undefined, as(bob))
+  hearing.signal.addEventListener('abort', () => stream.body.cancel().catch(() => {}))
+  const heard = (async () => {
+    for await (const text of stream.body.pipeThrough(new TextDecoderStream(), { signal: hearing.signal })) events.text += text
+  })().catch(() => {})
+  // A shell that was there before: it stays, and so do its commands.
+  const shell = run(b, bob, { shell: 'until [ -e full ]; do sleep 0.1; done; echo x > of-bob; echo "left $?"; rm -f ~/big* /tmp/big* big*; until echo x > of-bob; do sleep 0.1; done; echo wrote', timeout_ms: 60_000 })
+  await said(b, bob, 'true')
+  const fill = await run(b, ann, {
+    shell: 'for i in $(seq 400); do for at in ~ /tmp .; do head -c 400000 /dev/zero > $at/big$i || { echo "stopped at $i"; exit 3; }; done; sleep 0.05; done', timeout_ms: 60_000
+  })
+  assert.match(fill.err, /File too large/)
+  assert.equal(fill.exit.code, 3)
+  assert.ok(used() >= 40 * mega && used() < 140 * mega, `${used()} bytes`)
+  await eventually('it is told', () => events.text.includes('"branch.full"'))
+  // Another session, one that begins now, and who edits.
+  const late = await session(b, 'late')
+  await eventually('a session that begins now is held too', async () => (await run(b, late, 'echo x > ~/of-late')).exit.code !== 0)
+  assert.equal(await said(b, late, 'cat a.txt && rm -f of-late && echo fine'), 'one\nfine\n')
+  const typed = harness.token('typed')
+  editor.text.insert(0, `${typed}\n`)
+  await eventually('what is typed is on disk', () => fs.readFileSync(path.join(b.files, 'a.txt'), 'utf8').includes(typed))
+  fs.writeFileSync(path.join(b.files, 'full'), '')
+  const { out } = await shell
+  assert.match(out, /^left [^0]/)
+  assert.match(out, /wrote\n$/)
+  // Whoever raises the bound again is ended.
+  const evader = run(b, ann, {
+    argv: ['python3', '-c', "import resource, time\nfor i in range(100000):\n resource.setrlimit(resource.RLIMIT_FSIZE, (resource.getrlimit(resource.RLIMIT_FSIZE)[1],)*2)\n open(f'/root/grown{i%400}','ab').write(b'x'*400000); time.sleep(0.01)"], timeout_ms: 120_000
+  })
+  await evader.catch(() => {})
+  assert.ok(used() < 400 * mega, `${used()} bytes`)
+  assert.equal(await said(b, ann, 'rm -f ~/grown*; echo again'), 'again\n')
+  await eventually('and all write again', async () => (await run(b, ann, 'echo x > ~/of-ann')).exit.code === 0)
+  hearing.abort()
+  await heard
+}
+
 /** A token in `~/.private` is nowhere else: not in the database, the data folder, logs, processes, answers, metrics. */
 export async function canary() {
   const log = { text: '' }

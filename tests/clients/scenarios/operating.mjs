@@ -9,7 +9,7 @@ import path from 'node:path'
 import WebSocket from 'ws'
 import { WebsocketProvider } from 'y-websocket'
 import * as Y from 'yjs'
-import { api, atRest, binary, branch, clients, crash, data, eventually, freePort, hClient, line, owner, perch, port, session, start, temp, url, yClient } from '../harness.mjs'
+import { api, atRest, binary, branch, clients, crash, data, eventually, freePort, hClient, line, owner, perch, port, runIn, session, start, temp, token, url, yClient } from '../harness.mjs'
 
 /** Starts perch so that it must fail; gives what it said. */
 export const refused = async (env, args = [], within = 60_000) => {
@@ -33,6 +33,34 @@ async function problem(answer, status, code) {
   assert.ok(body.title && body.detail && body.type)
   assert.ok(answer.headers.get('x-request-id'))
   return body
+}
+
+/** Where the system allows no more watches, open documents see what is written to their files all the same. */
+export async function unwatched() {
+  // Of a user namespace, whose root may set its own bounds.
+  runIn(['unshare', '--user', '--map-root-user', 'sh', '-c', 'echo 3 > /proc/sys/user/max_inotify_watches && exec "$@"', 'sh'])
+  const log = { text: '' }
+  await start({}, ['--isolation', 'none'], log)
+  const [small, b] = [await branch({ name: 'small' }), await branch({ name: 'large' })]
+  for (const name of ['a', 'b', 'c', 'd']) fs.mkdirSync(path.join(b.files, name))
+  for (const [at, tokens] of [[small, ['one']], [b, ['one']]]) {
+    const file = path.join(at.files, 'a.txt')
+    fs.writeFileSync(file, 'one\n')
+    const ann = yClient(await session(at, 'ann'), 'a.txt')
+    await eventually('synced', () => ann.synced())
+    for (let turn = 0; turn < 2; turn++) {
+      line(ann, 'ann', tokens)
+      await eventually('written', () => fs.readFileSync(file, 'utf8').includes(tokens.at(-1)))
+      const written = token('disk')
+      tokens.push(written)
+      fs.appendFileSync(file, `${written}\n`)
+      await eventually('seen', () => ann.text.toString().includes(written))
+    }
+    await atRest(file, [ann], tokens)
+    const warned = log.text.split('\n').filter((line) => line.includes("can't be watched"))
+    assert.deepEqual(warned.map((line) => line.includes(at.id)), at === small ? [] : [true], warned.join('\n'))
+  }
+  assert.match(log.text, /fs\.inotify\.max_user_watches/)
 }
 
 /** Every error is a problem, whoever finds it. */
