@@ -18,6 +18,7 @@ mod logging;
 mod metrics;
 mod moves;
 mod openapi;
+mod outflow;
 mod page;
 mod place;
 mod ports;
@@ -49,19 +50,23 @@ use utoipa_axum::routes;
 /// All routes.
 pub fn router(state: AppState) -> Router {
     metrics::recorder();
+    // What answers with whole files.
+    let files = OpenApiRouter::new()
+        .merge(files::routes())
+        .merge(downloads::routes())
+        .merge(history::routes())
+        .merge(drafts::routes())
+        .merge(inside::routes())
+        .layer(from_fn_with_state(outflow::Outflow::default(), outflow::bounded));
     let (documented, description) = OpenApiRouter::with_openapi(openapi::Description::openapi())
         .merge(branches::routes())
         .merge(sessions::routes())
         .merge(links::routes())
         .merge(tokens::routes())
-        .merge(files::routes())
-        .merge(downloads::routes())
-        .merge(history::routes())
-        .merge(drafts::routes())
+        .merge(files)
         .merge(events::routes())
         .merge(moves::routes())
         .merge(exec::routes())
-        .merge(inside::routes())
         .merge(ports::routes())
         .merge(socket::routes())
         .merge(terminals::routes())
