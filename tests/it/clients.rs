@@ -108,6 +108,7 @@ scenarios!(
     busy_file,
     unwatched,
     filler,
+    sealed,
     failed,
     search_behind,
     tree,
