@@ -6,7 +6,7 @@ use crate::workspace::{FsError, Kind, RelPath, Workspace};
 use notify::event::{AccessKind, AccessMode, CreateKind, ModifyKind, RemoveKind, RenameMode};
 use notify::{EventKind, RecommendedWatcher, RecursiveMode, Watcher as _};
 use parking_lot::Mutex;
-use std::collections::{BTreeMap, BTreeSet, HashMap};
+use std::collections::{BTreeMap, BTreeSet, HashMap, VecDeque};
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
@@ -163,7 +163,10 @@ impl Watcher {
                 Some(system) => system,
                 empty => {
                     let listeners = Arc::clone(&this.listeners);
-                    empty.insert(notify::recommended_watcher(move |event| hear(&listeners, event))?)
+                    let mut moves = Moves::default();
+                    empty.insert(notify::recommended_watcher(move |event| {
+                        hear(&listeners, &mut moves, event)
+                    })?)
                 }
             };
             system.watch(&folder, RecursiveMode::Recursive).inspect_err(|_| {
@@ -186,8 +189,28 @@ impl Watcher {
     }
 }
 
+/// Names that something was moved away from, with what the system calls the move. The other half comes right after, but
+/// for what happens in other folders at the same moment.
+#[derive(Debug, Default)]
+struct Moves(VecDeque<(usize, PathBuf)>);
+
+impl Moves {
+    /// Halves that are remembered. Of what was moved to where nobody looks there is no other.
+    const MOST: usize = 64;
+
+    fn left(&mut self, id: usize, path: PathBuf) {
+        self.0.truncate(Self::MOST - 1);
+        self.0.push_front((id, path));
+    }
+
+    fn arrived(&mut self, id: usize) -> Option<PathBuf> {
+        let at = self.0.iter().position(|(of, _)| *of == id)?;
+        self.0.remove(at).map(|(_, path)| path)
+    }
+}
+
 /// Gives an event to whoever listens there.
-fn hear(listeners: &Listeners, event: notify::Result<notify::Event>) {
+fn hear(listeners: &Listeners, moves: &mut Moves, event: notify::Result<notify::Event>) {
     let listeners = listeners.lock();
     let Some(event) = event.ok().filter(|event| !event.need_rescan()) else {
         for listener in listeners.values() {
@@ -207,17 +230,30 @@ fn hear(listeners: &Listeners, event: notify::Result<notify::Event>) {
         EventKind::Create(CreateKind::File | CreateKind::Folder | CreateKind::Any | CreateKind::Other) => {
             Sign::Made
         }
-        EventKind::Remove(RemoveKind::Any | RemoveKind::File | RemoveKind::Folder | RemoveKind::Other)
-        | EventKind::Modify(ModifyKind::Name(RenameMode::From)) => Sign::Gone,
-        EventKind::Modify(ModifyKind::Name(RenameMode::Both)) => {
-            // Told besides the two halves.
-            if let [from, to] = event.paths.as_slice()
-                && let (Some((left, from)), Some((reached, to))) = (place(from), place(to))
-                && left.number == reached.number
-            {
-                reached.tell(to, Sign::MovedFrom(from));
+        EventKind::Remove(RemoveKind::Any | RemoveKind::File | RemoveKind::Folder | RemoveKind::Other) => {
+            Sign::Gone
+        }
+        EventKind::Modify(ModifyKind::Name(RenameMode::From)) => {
+            if let (Some(id), [path]) = (event.tracker(), event.paths.as_slice()) {
+                moves.left(id, path.clone());
             }
-            return;
+            Sign::Gone
+        }
+        // The library pairs only halves that nothing comes between.
+        EventKind::Modify(ModifyKind::Name(RenameMode::Both)) => return,
+        EventKind::Modify(ModifyKind::Name(RenameMode::To)) => {
+            let from = event.tracker().and_then(|id| moves.arrived(id));
+            let places = event.paths.first().and_then(|to| place(to)).zip(from.as_deref().map(place));
+            if let Some(((reached, to), left)) = places {
+                reached.tell(to.clone(), Sign::MovedHere);
+                if let Some((left, from)) = left
+                    && left.number == reached.number
+                {
+                    reached.tell(to, Sign::MovedFrom(from));
+                }
+                return;
+            }
+            Sign::MovedHere
         }
         EventKind::Modify(ModifyKind::Name(_)) => Sign::MovedHere,
         EventKind::Modify(ModifyKind::Metadata(_)) => Sign::Metadata,
@@ -446,6 +482,40 @@ mod tests {
         assert_eq!(told(&moved, &["b"]), ["renamed a b"]);
         assert_eq!(told(&moved, &[]), ["deleted a", "deleted b"]);
         assert_eq!(told(&moved, &["a", "b"]), ["changed a", "changed b"], "made anew");
+    }
+
+    #[test]
+    fn halves_of_a_rename_find_each_other_whatever_comes_between() {
+        let listeners = Listeners::default();
+        let mut queues = Vec::new();
+        for (number, root) in ["/of/one", "/of/other"].into_iter().enumerate() {
+            let (signs, queue) = mpsc::channel(QUEUE);
+            let listener = Listener { number: number as u64, signs, overflowed: Arc::default() };
+            listeners.lock().insert(root.into(), listener);
+            queues.push(queue);
+        }
+        let mut moves = Moves::default();
+        let mut half = |mode, id, path: &str| {
+            let event = notify::Event::new(EventKind::Modify(ModifyKind::Name(mode)));
+            hear(&listeners, &mut moves, Ok(event.set_tracker(id).add_path(path.into())));
+        };
+        half(RenameMode::From, 1, "/of/one/a");
+        half(RenameMode::From, 2, "/of/other/a");
+        half(RenameMode::To, 3, "/of/other/exchanged");
+        half(RenameMode::To, 1, "/of/one/sub/b");
+        // To another branch: gone here, new there.
+        half(RenameMode::To, 2, "/of/one/c");
+        let mut signs = |branch: usize| -> Vec<(RelPath, Sign)> {
+            std::iter::from_fn(|| queues[branch].try_recv().ok()).collect()
+        };
+        let of_one = [
+            (path("a"), Sign::Gone),
+            (path("sub/b"), Sign::MovedHere),
+            (path("sub/b"), Sign::MovedFrom(path("a"))),
+            (path("c"), Sign::MovedHere),
+        ];
+        assert_eq!(signs(0), of_one);
+        assert_eq!(signs(1), [(path("a"), Sign::Gone), (path("exchanged"), Sign::MovedHere)]);
     }
 
     #[tokio::test]

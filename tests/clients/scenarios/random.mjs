@@ -114,8 +114,10 @@ class Plan {
    * comes back asks for the path it knows.
    */
   async move() {
-    const typist = this.editors.find((one) => !this.offline.has(one) && !this.stopped.has(one) && one.synced())
-    if (!typist) return
+    // All who are to be there are: one that came back in the middle, after a crash, would begin a document at the old path.
+    const present = this.everybody().filter((one) => !this.offline.has(one) && !this.stopped.has(one))
+    const typist = this.editors.find((one) => present.includes(one))
+    if (!typist || !present.every((one) => one.synced())) return
     for (const to of ['b.txt', 'a.txt']) {
       const next = path.join(this.branch.files, to)
       fs.renameSync(this.file, next)
