@@ -165,7 +165,7 @@ impl Watcher {
                     let listeners = Arc::clone(&this.listeners);
                     let mut moves = Moves::default();
                     empty.insert(notify::recommended_watcher(move |event| {
-                        hear(&listeners, &mut moves, event)
+                        hear(&listeners, &mut moves, event);
                     })?)
                 }
             };
@@ -225,8 +225,9 @@ fn hear(listeners: &Listeners, moves: &mut Moves, event: notify::Result<notify::
     };
     let sign = match event.kind {
         EventKind::Access(AccessKind::Close(AccessMode::Write)) => Sign::Closed,
-        // Opens and reads are events too, our own among them.
-        EventKind::Access(_) => return,
+        // Opens and reads are events too, our own among them. Both halves of a rename in one are told besides the two, and
+        // only where nothing came between them.
+        EventKind::Access(_) | EventKind::Modify(ModifyKind::Name(RenameMode::Both)) => return,
         EventKind::Create(CreateKind::File | CreateKind::Folder | CreateKind::Any | CreateKind::Other) => {
             Sign::Made
         }
@@ -239,8 +240,6 @@ fn hear(listeners: &Listeners, moves: &mut Moves, event: notify::Result<notify::
             }
             Sign::Gone
         }
-        // The library pairs only halves that nothing comes between.
-        EventKind::Modify(ModifyKind::Name(RenameMode::Both)) => return,
         EventKind::Modify(ModifyKind::Name(RenameMode::To)) => {
             let from = event.tracker().and_then(|id| moves.arrived(id));
             let places = event.paths.first().and_then(|to| place(to)).zip(from.as_deref().map(place));

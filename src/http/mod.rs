@@ -57,7 +57,7 @@ pub fn router(state: AppState) -> Router {
         .merge(history::routes())
         .merge(drafts::routes())
         .merge(inside::routes())
-        .layer(from_fn_with_state(outflow::Outflow::default(), outflow::bounded));
+        .layer(from_fn_with_state(outflow::Outflow::new(state.tasks.clone()), outflow::bounded));
     let (documented, description) = OpenApiRouter::with_openapi(openapi::Description::openapi())
         .merge(branches::routes())
         .merge(sessions::routes())

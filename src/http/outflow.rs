@@ -1,6 +1,7 @@
 //! Large answers on their way to slow clients: together they hold a bounded part of perch's memory, and none for ever.
 
 use super::ApiError;
+use crate::base::Tasks;
 use axum::body::{Body, Bytes, HttpBody, to_bytes};
 use axum::extract::{Request, State};
 use axum::http::{HeaderValue, StatusCode, header};
@@ -27,11 +28,12 @@ pub(super) struct Outflow {
     /// A permit for each KiB.
     room: Arc<Semaphore>,
     stalled: Duration,
+    tasks: Tasks,
 }
 
-impl Default for Outflow {
-    fn default() -> Self {
-        Self { room: Arc::new(Semaphore::new(UNDER_WAY as usize)), stalled: STALLED }
+impl Outflow {
+    pub(super) fn new(tasks: Tasks) -> Self {
+        Self { room: Arc::new(Semaphore::new(UNDER_WAY as usize)), stalled: STALLED, tasks }
     }
 }
 
@@ -43,7 +45,7 @@ pub(super) async fn bounded(State(outflow): State<Outflow>, request: Request, ne
     };
     // One that alone has more takes all of it.
     let kib = u32::try_from(len_bytes / 1024).unwrap_or(u32::MAX).min(UNDER_WAY);
-    let Ok(place) = outflow.room.try_acquire_many_owned(kib) else {
+    let Ok(place) = Arc::clone(&outflow.room).try_acquire_many_owned(kib) else {
         let detail = "too many large files are on their way to slow clients; try again";
         return ApiError::new(StatusCode::SERVICE_UNAVAILABLE, "busy", detail).into_response();
     };
@@ -54,17 +56,18 @@ pub(super) async fn bounded(State(outflow): State<Outflow>, request: Request, ne
         return ApiError::new(StatusCode::INTERNAL_SERVER_ERROR, "internal", detail).into_response();
     };
     parts.headers.insert(header::CONTENT_LENGTH, HeaderValue::from(len_bytes));
-    Response::from_parts(parts, Body::from_stream(feed(bytes, place, outflow.stalled)))
+    Response::from_parts(parts, Body::from_stream(feed(bytes, place, &outflow)))
 }
 
 /// Hands bytes on as they are taken. Ended early, the answer is shorter than it says, and its connection is cut.
 fn feed(
     mut bytes: Bytes,
     place: OwnedSemaphorePermit,
-    stalled: Duration,
-) -> impl Stream<Item = Result<Bytes, Infallible>> {
+    outflow: &Outflow,
+) -> impl Stream<Item = Result<Bytes, Infallible>> + use<> {
     let (sender, chunks) = mpsc::channel(1);
-    tokio::spawn(async move {
+    let stalled = outflow.stalled;
+    outflow.tasks.spawn(async move {
         let _place = place;
         while !bytes.is_empty() {
             let chunk = bytes.split_to(CHUNK.min(bytes.len()));
@@ -96,7 +99,7 @@ mod tests {
     }
 
     fn outflow(stalled: Duration) -> Outflow {
-        Outflow { room: Arc::new(Semaphore::new(LEN / 1024)), stalled }
+        Outflow { room: Arc::new(Semaphore::new(LEN / 1024)), stalled, tasks: Tasks::default() }
     }
 
     #[tokio::test]
