@@ -78,6 +78,44 @@ export const makeSession = (token: string, branch: string, id: string, name: str
 export const openLink = (secret: string) =>
   json<Grant & { branch: string }>(ask(null, 'POST', `links/${encodeURIComponent(secret)}/session`))
 
+/** A program on the server that all of a branch can watch. */
+export interface Terminal {
+  id: string
+  title: string
+  /** The session that opened it. */
+  session: string
+  /** How its program ended; absent while it runs. */
+  exit?: { code: number | null, signal: number | null } | null
+}
+
+/** A port that a program of the branch listens on. */
+export interface Port {
+  port: number
+  process: string | null
+  /** `null`: it can't be looked at from here. */
+  url: string | null
+}
+
+const inBranch = (branch: string, rest: string): string => `/${encodeURIComponent(branch)}/${rest}`
+
+export const listTerminals = async (token: string, branch: string) =>
+  (await json<{ terminals: Terminal[] }>(request(token, 'GET', inBranch(branch, 'terminals')))).terminals
+
+export const openTerminal = (token: string, branch: string) =>
+  json<Terminal>(request(token, 'POST', inBranch(branch, 'terminals'), {}))
+
+/** Hangs up; one that has ended is forgotten. */
+export const endTerminal = async (token: string, branch: string, id: string) => {
+  await request(token, 'DELETE', inBranch(branch, `terminals/${encodeURIComponent(id)}`))
+}
+
+export const listPorts = async (token: string, branch: string) =>
+  (await json<{ ports: Port[] }>(request(token, 'GET', inBranch(branch, 'ports')))).ports
+
+/** A URL that opens the preview of a port once, soon. */
+export const previewOf = async (token: string, branch: string, port: number) =>
+  (await json<{ url: string }>(request(token, 'POST', inBranch(branch, `ports/${port}/preview`)))).url
+
 /** All entries of a folder, page by page. */
 export const folder = async (token: string, branch: string, path: string) => {
   const all: Entry[] = []

@@ -5,6 +5,7 @@ import { folder, fileBytes, Problem, type Branch, type Entry } from './api'
 import { OpenDocument } from './document'
 import { Ledger } from './ledger'
 import { makeSeat, type Seat } from './seat'
+import { Shells } from './shells'
 import { store, stored } from './stored'
 
 /** Files open at once; each is a document and an editor. */
@@ -28,6 +29,8 @@ export class Workbench {
 
   private readonly ledger = new Ledger((name) => this.tabs.peek().find(({ path }) => path === name)?.weigh())
   private readonly socket: HocuspocusProviderWebsocket
+  /** The branch's terminals and ports. */
+  readonly shells: Shells
   private readonly endings: Array<() => void> = []
   private renewal: Promise<boolean> | null = null
 
@@ -49,6 +52,8 @@ export class Workbench {
       this.ended.value = event.reason
       this.socket.disconnect()
     })
+    this.shells = new Shells(branch.id, (question) => this.ask(question))
+    this.endings.push(() => this.shells.destroy())
     const comeBack = (): void => this.connect()
     const warn = (event: BeforeUnloadEvent): void => {
       if (this.isUnsaved) event.preventDefault()

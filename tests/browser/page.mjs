@@ -129,6 +129,78 @@ const scenarios = {
     await eventually('Bob is gone', async () => (await names(ann)).join() === 'Ann B.')
   },
 
+  /** One types in a terminal, others watch; what listens on a port is a click away. */
+  async terminals() {
+    const stage = new Stage(binary)
+    await stage.start()
+    const { id } = await stage.api('POST', '', { name: 'shells' })
+    await eventually('ready', async () => (await stage.api('GET', `/${id}`)).state === 'ready')
+    const ann = await stage.person()
+    await enter(ann, stage.link, 'shells', 'Ann')
+    const screen = (page) => page.locator('.xterm-rows')
+    const type = async (page, text) => {
+      await page.locator('.xterm-helper-textarea').focus()
+      await page.keyboard.type(text)
+    }
+    await ann.getByRole('button', { name: 'New terminal' }).click()
+    await ann.locator('.shell[data-typing=true]').waitFor()
+    await type(ann, 'echo sum-$((20+22)) häm\n')
+    await screen(ann).getByText('sum-42 häm').waitFor()
+
+    const bob = await stage.person({ colorScheme: 'dark' })
+    await enter(bob, stage.link, 'shells', 'Bob')
+    await bob.getByRole('button', { name: /^Terminals/ }).click()
+    await screen(bob).getByText('sum-42 häm').waitFor()
+    await bob.getByText('you watch').waitFor()
+    await type(bob, 'echo EVIL\n')
+    await type(ann, 'echo after-$((1+1))\n')
+    for (const page of [ann, bob]) await screen(page).getByText('after-2').waitFor()
+    assert.equal(count(await screen(ann).innerText(), 'EVIL'), 0, 'who watches types nothing')
+    await picture(ann, 'terminals-light')
+    await picture(bob, 'terminals-dark')
+    await ann.setViewportSize({ width: 1024, height: 700 })
+    assert.ok(await ann.evaluate(() => document.documentElement.scrollWidth <= innerWidth), 'nothing is cut off at 1024 px')
+
+    // Loaded anew, the screen is what it was.
+    await ann.reload()
+    await ann.getByRole('button', { name: /^Terminals/ }).click()
+    await screen(ann).getByText('after-2').waitFor()
+    await ann.locator('.shell[data-typing=true]').waitFor()
+
+    // A visitor with the right to read opens none.
+    const link = await stage.api('POST', `/${id}/links`, { permission: 'read' })
+    const eve = await stage.person()
+    await eve.goto(`${stage.url}/#link=${link.secret}`)
+    const name = eve.getByLabel('Name', { exact: true })
+    await name.or(eve.getByRole('tree')).first().waitFor()
+    if (await name.isVisible()) {
+      await name.fill('Eve')
+      await eve.getByRole('button', { name: 'Go on' }).click()
+    }
+    await eve.getByRole('button', { name: /^Terminals/ }).click()
+    await screen(eve).getByText('after-2').waitFor()
+    assert.equal(await eve.getByRole('button', { name: 'New terminal' }).count(), 0)
+
+    // What a program serves.
+    await type(ann, 'cd /tmp && echo served-here > index.html && python3 -m http.server 8123\n')
+    const port = ann.locator('[data-port="8123"]')
+    const [tab] = await Promise.all([ann.context().waitForEvent('page'), port.click()])
+    await tab.getByText('served-here').waitFor()
+    assert.equal(await tab.evaluate(() => window.opener), null)
+    await tab.close()
+    await ann.locator('.xterm-helper-textarea').focus()
+    await ann.keyboard.press('Control+c')
+    await port.waitFor({ state: 'detached' })
+
+    await ann.getByRole('button', { name: /^End terminal/ }).click()
+    await ann.getByRole('button', { name: 'End terminal', exact: true }).click()
+    await ann.locator('.shell-foot').getByText('Ended').waitFor()
+    await bob.locator('.shell-foot').getByText('Ended').waitFor()
+    await ann.getByRole('button', { name: /^End terminal/ }).click()
+    await ann.getByText('No terminal yet.').waitFor()
+    await stage.end()
+  },
+
   /** perch dies and comes back: typing goes on, the saved mark tells the truth throughout. */
   async offline() {
     const stage = new Stage(binary)

@@ -25,7 +25,7 @@ macro_rules! scenarios {
     };
 }
 
-scenarios!(together, visitors, carets, offline, refusals, reading, branches);
+scenarios!(together, terminals, visitors, carets, offline, refusals, reading, branches);
 
 /// The output of `program` in `static/`, where `tests/install.sh` has installed what it needs.
 fn in_static(program: &str, arguments: &[&str]) -> (bool, String) {

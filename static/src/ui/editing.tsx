@@ -4,6 +4,7 @@ import { NO_COLOR, type OpenDocument, type Person, type Standing } from '../docu
 import type { Workbench } from '../workbench'
 import { File, panelId } from './file'
 import { Dialog, Failure, Icon, Mark } from './parts'
+import { ShellPanel } from './shells'
 import { Tree } from './tree'
 
 const WORDS: Record<Standing, string> = {
@@ -193,6 +194,7 @@ export function Editing({ bench, onRename }: { bench: Workbench, onRename: (() =
               <p><button onClick={() => { isNew.value = true }}><Icon name="plus" />New file</button></p>
             </div>
           )}
+          <ShellPanel bench={bench} />
         </main>
       </div>
       {isNew.value && <NewFile bench={bench} onClose={() => { isNew.value = false }} />}
