@@ -210,15 +210,13 @@ impl Agent {
         if self.ended.is_cancelled() { Err(AgentError::Ended) } else { Ok(()) }
     }
 
-    /// Says whether the session's processes may write to files; they may until told otherwise.
-    ///
-    /// # Errors
-    /// [`AgentError::Ended`].
-    pub async fn may_write(&self, may: bool) -> Result<(), AgentError> {
-        if self.may_write.swap(may, Ordering::Relaxed) == may {
-            return Ok(());
+    /// Says whether the session's processes may write to files; they may until told otherwise. An agent that has too
+    /// much to do is not told: say it again.
+    pub fn may_write(&self, may: bool) {
+        let is_known = self.may_write.load(Ordering::Relaxed) == may;
+        if !is_known && self.requests.try_send(Request::Writing(may)).is_ok() {
+            self.may_write.store(may, Ordering::Relaxed);
         }
-        self.ask(Request::Writing(may)).await
     }
 
     async fn ask(&self, request: Request) -> Result<(), AgentError> {

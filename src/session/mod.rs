@@ -128,13 +128,17 @@ pub async fn create_or_find(
     wanted: &Wanted,
 ) -> Result<SessionRow, SessionError> {
     let now_ms = clock.now_ms();
+    let free = match &wanted.color {
+        Some(color) => color.clone(),
+        None => free_color(&wanted.id, &store.session_colors(branch).await?).to_owned(),
+    };
     let fresh = |epoch, changed_at_ms| SessionRow {
         branch_id: branch.clone(),
         id: wanted.id.clone(),
         permission: wanted.permission,
         name: wanted.name.clone(),
         email: wanted.email.clone(),
-        color: wanted.color.clone().unwrap_or_else(|| color(&wanted.id).to_owned()),
+        color: free.clone(),
         epoch,
         created_at_ms: now_ms,
         updated_at_ms: changed_at_ms,
@@ -224,10 +228,30 @@ fn color(id: &SessionId) -> &'static str {
     COLORS[sum % COLORS.len()]
 }
 
+/// The colour that fewest of those who are there have; of those, the next after the id's own.
+fn free_color(id: &SessionId, taken: &[(String, i64)]) -> &'static str {
+    let own = COLORS.iter().position(|one| *one == color(id)).unwrap_or(0);
+    let count = |color: &str| taken.iter().find(|(one, _)| one == color).map_or(0, |(_, count)| *count);
+    let in_turn = COLORS.iter().cycle().skip(own).take(COLORS.len());
+    in_turn.min_by_key(|color| count(color)).unwrap_or(&COLORS[0])
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
     use crate::store::{ApiToken, Link, Options, a_branch as branch};
+
+    #[test]
+    fn people_on_a_branch_have_colours_of_their_own() {
+        let mut taken: Vec<(String, i64)> = Vec::new();
+        for n in 0..COLORS.len() {
+            let given = free_color(&format!("user{n}").parse().unwrap(), &taken);
+            assert!(taken.iter().all(|(one, _)| one != given), "{given} is free");
+            taken.push((given.to_owned(), 1));
+        }
+        let id = "one-more".parse().unwrap();
+        assert_eq!(free_color(&id, &taken), color(&id), "its own again");
+    }
 
     #[tokio::test]
     async fn every_count_is_bounded_and_what_is_spent_makes_room() {

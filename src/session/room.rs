@@ -7,6 +7,7 @@ use super::agents::Agents;
 use crate::agent::Agent;
 use crate::base::BranchId;
 use crate::branch::{Event, Hub};
+use parking_lot::Mutex;
 use std::collections::HashMap;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
@@ -19,55 +20,62 @@ const REST: u32 = 20;
 const BEYOND: u64 = 64 * 1024 * 1024;
 
 /// How a branch stood when it was measured last.
-#[derive(Debug)]
+#[derive(Clone, Copy, Debug)]
 struct Known {
     is_full: bool,
-    again_at: Instant,
+    /// `None` while it is measured.
+    again_at: Option<Instant>,
 }
+
+/// The branches that something may run in.
+pub(super) type Running = HashMap<BranchId, (Arc<Hub>, Vec<Agent>)>;
 
 /// Looks after all branches until perch stops.
 pub(super) async fn look_after(agents: Agents, max_bytes: u64) {
     let stop = agents.tasks().stopping().clone();
-    let mut known: HashMap<BranchId, Known> = HashMap::new();
+    let known: Arc<Mutex<HashMap<BranchId, Known>>> = Arc::default();
     loop {
         tokio::select! {
             () = stop.cancelled() => return,
             () = tokio::time::sleep(EVERY / 4) => {}
         }
         let running = agents.by_branch();
-        known.retain(|id, _| running.contains_key(id));
+        known.lock().retain(|id, _| running.contains_key(id));
         for (id, (hub, seated)) in running {
-            let was_full = known.get(&id).is_some_and(|known| known.is_full);
+            let before = known.lock().get(&id).copied();
+            let before = before.unwrap_or(Known { is_full: false, again_at: Some(Instant::now()) });
             // One that has started since is told as well.
-            tell(&seated, !was_full).await;
-            if known.get(&id).is_some_and(|known| known.again_at > Instant::now()) {
+            tell(&seated, !before.is_full);
+            if before.again_at.is_none_or(|at| at > Instant::now()) {
                 continue;
             }
-            let began = Instant::now();
-            let Ok(size_bytes) = hub.measure().await else { continue };
-            let is_full = size_bytes >= max_bytes;
-            let again_at = Instant::now() + EVERY.max(began.elapsed() * REST);
-            known.insert(id, Known { is_full, again_at });
-            if is_full && !was_full {
-                hub.events().publish(&Event::BranchFull { size_bytes, max_bytes });
-            }
-            tell(&seated, !is_full).await;
-            if was_full && size_bytes > max_bytes.saturating_add(BEYOND) {
-                tracing::warn!(branch.id = %hub.branch(), size_bytes, "processes of a branch that is full are ended: they still write");
-                for agent in &seated {
-                    agent.end();
+            known.lock().insert(id.clone(), Known { again_at: None, ..before });
+            let known = Arc::clone(&known);
+            // Each in a task of its own: one that takes long keeps no other from being measured.
+            agents.tasks().spawn(async move {
+                let began = Instant::now();
+                let size_bytes = hub.measure().await.unwrap_or(0);
+                let is_full = size_bytes >= max_bytes;
+                let again_at = Some(Instant::now() + EVERY.max(began.elapsed() * REST));
+                known.lock().insert(id, Known { is_full, again_at });
+                if is_full && !before.is_full {
+                    hub.events().publish(&Event::BranchFull { size_bytes, max_bytes });
                 }
-            }
+                tell(&seated, !is_full);
+                if before.is_full && size_bytes > max_bytes.saturating_add(BEYOND) {
+                    let id = hub.branch();
+                    tracing::warn!(branch.id = %id, size_bytes, "processes of a full branch are ended: they still write");
+                    for agent in &seated {
+                        agent.end();
+                    }
+                }
+            });
         }
     }
 }
 
-async fn tell(agents: &[Agent], may_write: bool) {
+fn tell(agents: &[Agent], may_write: bool) {
     for agent in agents {
-        // One that has ended writes no more.
-        let _ = agent.may_write(may_write).await;
+        agent.may_write(may_write);
     }
 }
-
-/// The branches that something may run in.
-pub(super) type Running = HashMap<BranchId, (Arc<Hub>, Vec<Agent>)>;

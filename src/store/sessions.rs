@@ -169,4 +169,14 @@ impl Store {
             .bind(branch.as_str()).bind(at_ms).bind(id).bind(limit).fetch_all(pool).await)?;
         rows.into_iter().map(TryInto::try_into).collect()
     }
+
+    /// The colours of a branch's sessions that have not ended, and how many have each.
+    ///
+    /// # Errors
+    /// [`StoreError`].
+    pub async fn session_colors(&self, branch: &BranchId) -> Result<Vec<(String, i64)>, StoreError> {
+        let sql =
+            "select color, count(*) from session where branch_id = $1 and ended_at_ms is null group by color";
+        Ok(on_db!(self, pool => sqlx::query_as(sql).bind(branch.as_str()).fetch_all(pool).await)?)
+    }
 }

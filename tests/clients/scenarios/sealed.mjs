@@ -86,7 +86,7 @@ for pid in victims():
         try: print(os.pread(mine, 200, 0).decode())
         except (OSError, UnicodeDecodeError): pass`)
   },
-  { name: 'signal', shell: (v) => `pkill -CONT -f 'perch-vic[t]im' && echo HIT; kill -CONT ${v.pid} && echo HIT`, ownFirst: true },
+  { name: 'signal', shell: (v) => `pkill -CONT -f 'perch-vic[t]im' && echo HIT; kill -CONT ${v.pid} && echo HIT` },
   { name: 'abstract_socket', shell: () => python("import socket\ns = socket.socket(socket.AF_UNIX)\ns.connect('\\0perch-victim')\nprint(s.recv(200).decode())") },
   { name: 'shared_memory_file', shell: () => 'cat /dev/shm/*' },
   {
@@ -102,7 +102,20 @@ for pid in victims():
   { name: 'device', own: false, as: 'root', shell: () => 'rm -f /tmp/perch-null; mknod /tmp/perch-null c 1 3 && echo > /tmp/perch-null && echo HIT; rm -f /tmp/perch-null' },
   { name: 'kernel_setting', own: false, as: 'root', shell: () => 'cat /proc/sys/kernel/core_pattern > /tmp/perch-core; cat /tmp/perch-core > /proc/sys/kernel/core_pattern && echo HIT; rm -f /tmp/perch-core' },
   { name: 'core_file', own: false, as: 'root', shell: () => 'ulimit -H -c unlimited; ulimit -c unlimited && echo HIT' },
-  { name: 'set_id_program', own: false, shell: () => 'grep -q "NoNewPrivs:.*0" /proc/self/status && [ -u "$(command -v su)" ] && echo HIT' },
+  {
+    name: 'set_id_program',
+    own: false,
+    shell: () => python(`import subprocess, time
+su = subprocess.Popen(['su'], stdin=subprocess.PIPE, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
+for _ in range(50):
+    time.sleep(0.02)
+    if su.poll() is not None: break
+    status = dict(line.split(':', 1) for line in open(f'/proc/{su.pid}/status'))
+    if status['Name'].strip() == 'su' and int(status['CapEff'], 16):
+        print('HIT')
+        break
+su.stdin.close()`)
+  },
   { name: 'ids_of_others', own: false, as: 'root', shell: () => 'touch /tmp/perch-owned; chown 12345 /tmp/perch-owned && echo HIT; rm -f /tmp/perch-owned' },
   { name: 'io_uring', own: false, shell: () => syscall('c.syscall(425, 8, ctypes.create_string_buffer(120))') },
   { name: 'userfaultfd', own: false, as: 'root', shell: () => syscall('c.syscall(323, 1)') },
@@ -125,17 +138,17 @@ async function output(b, s, shell) {
   assert.ok(lines.at(-1).exit?.code !== undefined, `it ran to its end: ${text.slice(-300)}`)
   return lines.map((line) => (line.stdout ?? '') + (line.stderr ?? '')).join('')
 }
-const succeeds = (attack, said, secret) => said.includes(attack.finds?.() ?? secret) || /^HIT$/m.test(said)
+const succeeds = (attack, said, secret) => said.includes(attack.finds?.() ?? secret) || said.includes('HIT')
 
 /** The same table without a sandbox: every attack succeeds, so each is able to. */
 async function unsealed(secret, other) {
+  const isRoot = process.getuid() === 0
   const home = fs.mkdtempSync(path.join(temp, 'unsealed-'))
   const id = 1_899_000_000 + process.pid
   fs.mkdirSync(path.join(home, '.private/deep'), { recursive: true })
   fs.writeFileSync(path.join(home, '.private/deep/token'), secret)
   if (isRoot) execFileSync('chown', ['-R', `${id}:${id}`, home])
   for (const folder of [temp, home]) fs.chmodSync(folder, 0o755)
-  const isRoot = process.getuid() === 0
   if (!isRoot) console.log('not as root: attacks that take root have no control here')
   const user = !isRoot ? ['env'] : ['setpriv', `--reuid=${id}`, `--regid=${id}`, '--clear-groups']
   // As in a session; what else is on the path may be nobody else's.
