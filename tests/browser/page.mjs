@@ -392,7 +392,7 @@ const scenarios = {
     await stage.start()
     const { id } = await stage.api('POST', '', { name: 'carets' })
     const seat = async (session, name) => {
-      const grant = await stage.api('POST', `/${id}/sessions`, { id: session, permission: 'write', name })
+      const grant = await stage.api('POST', `/${id}/sessions`, { id: session, permission: 'write', name, color: '#0f766e' })
       const page = await stage.person()
       const kept = JSON.stringify({ ...grant, branch: id, name })
       await page.addInitScript(([key, value]) => sessionStorage.setItem(key, value), [`perch.seat.${id}`, kept])
@@ -400,7 +400,7 @@ const scenarios = {
       await editor(page).waitFor()
       return page
     }
-    // perch gives these two ids the same colour.
+    // One colour is not enough to tell them apart.
     const ann = await seat('a', 'Ann')
     const ida = await seat('i', 'Ida')
     const watcher = await seat('w', 'Watcher')

@@ -109,6 +109,7 @@ scenarios!(
     unwatched,
     filler,
     sealed,
+    unread,
     failed,
     search_behind,
     tree,

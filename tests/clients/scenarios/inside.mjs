@@ -335,6 +335,43 @@ export async function greedy() {
   await eventually('room again', async () => (await run(b, last, 'echo again').catch(() => ({}))).out === 'again\n')
 }
 
+/** Endless output that nobody reads waits with its program: it is held neither by perch nor by the agent. */
+export async function unread() {
+  await start()
+  const b = await branch()
+  const [ann, bob] = [await session(b, 'ann'), await session(b, 'bob')]
+  await said(b, ann, 'true')
+  const held = () => [harness.perch.pid, ...agents(harness.perch.pid)].reduce((sum, pid) =>
+    sum + Number(/VmRSS:\s+(\d+)/.exec(fs.readFileSync(`/proc/${pid}/status`, 'utf8'))[1]) * 1024, 0)
+  const before = held()
+  const answers = await Promise.all(Array.from({ length: 8 }, () => new Promise((resolve, reject) => {
+    const asked = http.request(`${url}/v1/branches/${b.id}/exec`, {
+      method: 'POST', agent: false, headers: { 'content-type': 'application/json', ...as(ann) }
+    }, (answer) => {
+      answer.pause()
+      resolve(answer)
+    })
+    asked.on('error', reject)
+    asked.end(JSON.stringify({ argv: ['yes', 'unread-by-anyone'] }))
+  })))
+  await eventually('they run', () => alive('unread-by-anyone').length === 8)
+  // Far longer than it takes them to write more than the bound below.
+  await sleep(3_000)
+  const grown = held() - before
+  assert.ok(grown < 48 * 1024 * 1024, `${grown} bytes more`)
+  fs.writeFileSync(path.join(b.files, 'a.txt'), 'one\n')
+  const editor = yClient(bob, 'a.txt')
+  await eventually('others go on', () => editor.synced() && editor.text.toString() === 'one\n')
+  assert.equal(await said(b, ann, 'echo so does it'), 'so does it\n')
+  // The control: they wrote all that while they could, and go on when somebody reads.
+  let read = 0
+  answers[0].on('data', (bytes) => { read += bytes.length })
+  answers[0].resume()
+  await eventually('it goes on', () => read > 64 * 1024 * 1024)
+  for (const answer of answers) answer.destroy()
+  await eventually('and ends with its reader', () => alive('unread-by-anyone').length === 0)
+}
+
 /** A branch that is full: its processes write no more, what they remove makes room, and who writes on all the same is ended. */
 export async function filler() {
   const mega = 1024 * 1024
@@ -356,7 +393,7 @@ export async function filler() {
   const shell = run(b, bob, { shell: 'until [ -e full ]; do sleep 0.1; done; echo x > of-bob; echo "left $?"; rm -f ~/big* /tmp/big* big*; until echo x > of-bob; do sleep 0.1; done; echo wrote', timeout_ms: 60_000 })
   await said(b, bob, 'true')
   const fill = await run(b, ann, {
-    shell: 'for i in $(seq 400); do for at in ~ /tmp .; do head -c 400000 /dev/zero > $at/big$i || { echo "stopped at $i"; exit 3; }; done; sleep 0.05; done', timeout_ms: 60_000
+    shell: 'for i in $(seq 400); do for at in ~ /tmp .; do head -c 400000 /dev/zero > $at/big$i || { echo "stopped at $i"; exit 3; }; done; sleep 0.1; done', timeout_ms: 60_000
   })
   assert.match(fill.err, /File too large/)
   assert.equal(fill.exit.code, 3)
@@ -375,7 +412,7 @@ export async function filler() {
   assert.match(out, /wrote\n$/)
   // Whoever raises the bound again is ended.
   const evader = run(b, ann, {
-    argv: ['python3', '-c', "import resource, time\nfor i in range(100000):\n resource.setrlimit(resource.RLIMIT_FSIZE, (resource.getrlimit(resource.RLIMIT_FSIZE)[1],)*2)\n open(f'/root/grown{i%400}','ab').write(b'x'*400000); time.sleep(0.01)"], timeout_ms: 120_000
+    argv: ['python3', '-c', "import resource, time\nfor i in range(100000):\n resource.setrlimit(resource.RLIMIT_FSIZE, (resource.getrlimit(resource.RLIMIT_FSIZE)[1],)*2)\n open(f'/root/grown{i%400}','ab').write(b'x'*400000); time.sleep(0.03)"], timeout_ms: 120_000
   })
   await evader.catch(() => {})
   assert.ok(used() < 400 * mega, `${used()} bytes`)

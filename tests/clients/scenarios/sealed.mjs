@@ -7,6 +7,9 @@ import fs from 'node:fs'
 import path from 'node:path'
 import { api, branch, count, data, eventually, owner, perch, port, session, start, temp, url } from '../harness.mjs'
 
+/** Names of this run's own: without a sandbox they are the machine's. */
+const KEY = `0x${(0x70000000 + process.pid).toString(16)}`
+const NAME = `perch-victim-${process.pid}`
 /** Holds a secret in its arguments, environment, memory, folder, an open file, a socket and shared memory. */
 const victim = `# perch-victim
 import ctypes, os, socket, sys
@@ -15,13 +18,13 @@ held = open(token)
 secret = held.read()
 os.chdir(os.path.dirname(token))
 os.makedirs('/dev/shm', exist_ok=True)
-open('/dev/shm/perch-victim', 'w').write(secret)
+open('/dev/shm/${NAME}', 'w').write(secret)
 c = ctypes.CDLL(None)
 c.shmat.restype = ctypes.c_void_p
-block = c.shmget(0x70657263, 4096, 0o1600)
+block = c.shmget(${KEY}, 4096, 0o1600)
 ctypes.memmove(c.shmat(block, None, 0), secret.encode(), len(secret))
 s = socket.socket(socket.AF_UNIX)
-s.bind('\\0perch-victim')
+s.bind('\\0${NAME}')
 s.listen()
 print('ready', flush=True)
 while True:
@@ -87,11 +90,11 @@ for pid in victims():
         except (OSError, UnicodeDecodeError): pass`)
   },
   { name: 'signal', shell: (v) => `pkill -CONT -f 'perch-vic[t]im' && echo HIT; kill -CONT ${v.pid} && echo HIT` },
-  { name: 'abstract_socket', shell: () => python("import socket\ns = socket.socket(socket.AF_UNIX)\ns.connect('\\0perch-victim')\nprint(s.recv(200).decode())") },
+  { name: 'abstract_socket', shell: () => python(`import socket\ns = socket.socket(socket.AF_UNIX)\ns.connect('\\0${NAME}')\nprint(s.recv(200).decode())`) },
   { name: 'shared_memory_file', shell: () => 'cat /dev/shm/*' },
   {
     name: 'sysv_shared_memory',
-    shell: () => python("import ctypes\nc = ctypes.CDLL(None)\nc.shmat.restype = ctypes.c_void_p\nblock = c.shmget(0x70657263, 4096, 0)\nif block >= 0: print(ctypes.string_at(c.shmat(block, None, 0)).decode())")
+    shell: () => python(`import ctypes\nc = ctypes.CDLL(None)\nc.shmat.restype = ctypes.c_void_p\nblock = c.shmget(${KEY}, 4096, 0)\nif block >= 0: print(ctypes.string_at(c.shmat(block, None, 0)).decode())`)
   },
   { name: 'rename', own: false, shell: () => 'mv ~/.private ~/moved && cat ~/moved/deep/token; mv ~/moved ~/.private' },
   { name: 'user_namespace', own: false, shell: (v) => `unshare --user --map-root-user --mount cat ${v.home}/.private/deep/token` },
@@ -167,8 +170,8 @@ async function unsealed(secret, other) {
     assert.deepEqual(failed.map((attack) => `${attack.name}: ${attack.said}`), [], 'each attack works where nothing is in its way')
   } finally {
     child.kill('SIGKILL')
-    spawnSync('ipcrm', ['-M', '0x70657263'])
-    fs.rmSync('/dev/shm/perch-victim', { force: true })
+    spawnSync('ipcrm', ['-M', KEY])
+    fs.rmSync(`/dev/shm/${NAME}`, { force: true })
   }
 }
 
