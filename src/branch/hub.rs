@@ -92,6 +92,7 @@ pub struct Hub {
     runners: TaskTracker,
     /// Cancelled when the hub goes.
     going: CancellationToken,
+    pub(super) follows: Arc<Follows>,
     /// Ends the hub's own tasks.
     _closed: DropGuard,
 }
@@ -142,6 +143,7 @@ impl Hub {
             runners: TaskTracker::new(),
             visits: Arc::new(Semaphore::new(VISITS)),
             going: closed.child_token(),
+            follows: Arc::clone(&follows),
             _closed: closed.clone().drop_guard(),
         });
         tasks.spawn(Self::hear(Arc::downgrade(&hub), signs, Arc::clone(&follows), closed.clone()));
@@ -444,6 +446,7 @@ impl Hub {
     }
 
     pub(super) async fn place(&self, path: &RelPath) -> Result<Place, DocError> {
+        self.await_arrival(path).await;
         let tree = Arc::clone(&self.tree).read_owned().await;
         let path = self.resolve(path).await?;
         Ok(self.place_in(path, tree).await)
@@ -451,6 +454,7 @@ impl Hub {
 
     /// The place of a path whose last part is meant itself, though it be a link.
     pub(super) async fn place_itself(&self, path: &RelPath) -> Result<Place, DocError> {
+        self.await_arrival(path).await;
         let tree = Arc::clone(&self.tree).read_owned().await;
         let path = self.context.workspace.resolve_parent(path).await.map_err(path_error)?;
         Ok(self.place_in(path, tree).await)

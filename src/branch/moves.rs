@@ -27,6 +27,10 @@ use tracing::{info, warn};
 /// A renamed path must stay absent this long to be followed: editors save by renaming the old file to a backup (H9).
 /// Shorter than what a document waits before it takes absence for deletion.
 const FOLLOW_AFTER: Duration = Duration::from_millis(500);
+/// How long an opening waits for a rename to be followed …
+const PATIENCE: Duration = Duration::from_secs(2);
+/// … and how often it looks once that is due.
+const LOOK_AGAIN: Duration = Duration::from_millis(10);
 /// Renames from outside that may wait; past it they count as deletion and a new file.
 const FOLLOWS: usize = 1_024;
 
@@ -42,7 +46,7 @@ pub(super) struct Follows {
     something: Notify,
 }
 
-#[derive(Debug)]
+#[derive(Clone, Debug, PartialEq, Eq)]
 struct Follow {
     from: RelPath,
     to: RelPath,
@@ -73,19 +77,29 @@ impl Follows {
         self.waiting.lock().retain(|follow| follow.from != *path);
     }
 
-    /// Waits for the next one that is due.
-    async fn next(&self) -> (RelPath, RelPath) {
+    /// What a rename that waits, or is being followed, brings to `path`: where it was, and when it is due.
+    fn to(&self, path: &RelPath) -> Option<(RelPath, Instant)> {
+        let waiting = self.waiting.lock();
+        let found = waiting.iter().find(|follow| *path == follow.to || path.is_in(&follow.to));
+        found.map(|follow| (follow.from.clone(), follow.due))
+    }
+
+    /// It was followed, or was not to be.
+    fn done(&self, done: &Follow) {
+        self.waiting.lock().retain(|follow| follow != done);
+    }
+
+    /// Waits for the next one that is due. It stays until it is done.
+    async fn next(&self) -> Follow {
         loop {
             let due = self.waiting.lock().front().map(|follow| follow.due);
             match due {
                 None => self.something.notified().await,
                 Some(due) => {
                     tokio::time::sleep_until(due).await;
-                    let mut waiting = self.waiting.lock();
-                    if waiting.front().is_some_and(|follow| follow.due <= Instant::now())
-                        && let Some(follow) = waiting.pop_front()
-                    {
-                        return (follow.from, follow.to);
+                    let waiting = self.waiting.lock();
+                    if let Some(follow) = waiting.front().filter(|follow| follow.due <= Instant::now()) {
+                        return follow.clone();
                     }
                 }
             }
@@ -238,11 +252,25 @@ impl Hub {
 
     /// Follows renames from outside, one after the other, until perch stops or the hub is gone.
     pub(super) async fn follow_all(hub: Weak<Self>, follows: Arc<Follows>, stop: CancellationToken) {
-        while let Some((from, to)) = stop.run_until_cancelled(follows.next()).await {
+        while let Some(next) = stop.run_until_cancelled(follows.next()).await {
             let Some(hub) = hub.upgrade() else { break };
-            if let Err(error) = hub.follow(&from, &to).await {
-                warn!(branch.id = %hub.branch(), "could not follow the rename of `{from}`: {error}");
+            if let Err(error) = hub.follow(&next.from, &next.to).await {
+                warn!(branch.id = %hub.branch(), "could not follow the rename of `{}`: {error}", next.from);
             }
+            follows.done(&next);
+        }
+    }
+
+    /// Waits for a document that a rename from outside is about to bring to `path`: whoever opened it there before that
+    /// would begin another one, and the rename could not be followed.
+    pub(super) async fn await_arrival(&self, path: &RelPath) {
+        let patience = Instant::now() + PATIENCE;
+        while let Some((from, due)) = self.follows.to(path) {
+            let now = Instant::now();
+            if now > patience || self.open_in(Some(&from)).await.is_empty() {
+                return;
+            }
+            tokio::time::sleep_until(due.max(now + LOOK_AGAIN)).await;
         }
     }
 

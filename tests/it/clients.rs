@@ -109,6 +109,7 @@ scenarios!(
     unwatched,
     filler,
     sealed,
+    arrivals,
     unread,
     failed,
     search_behind,

@@ -149,3 +149,27 @@ export async function move_faults() {
     await crash()
   }
 }
+
+/** Who asks for a file's new path right after a rename from outside joins those who had it open under the old one. */
+export async function arrivals() {
+  await start()
+  const b = await branch()
+  const [one, other] = ['a.txt', 'b.txt'].map((name) => path.join(b.files, name))
+  fs.writeFileSync(one, 'one\n')
+  const ann = yClient(await session(b, 'ann'), 'a.txt')
+  await eventually('synced', () => ann.synced())
+  const tokens = ['one']
+  const people = [ann]
+  let from = one
+  for (let turn = 0; turn < 4; turn++) {
+    const to = from === one ? other : one
+    line(ann, 'ann', tokens)
+    fs.renameSync(from, to)
+    const late = yClient(await session(b, `late${turn}`), path.basename(to))
+    await eventually('synced', () => late.synced())
+    people.push(late)
+    for (const who of [ann, late]) line(who, 'after', tokens)
+    await atRest(to, people, tokens)
+    from = to
+  }
+}
