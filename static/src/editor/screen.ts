@@ -52,6 +52,7 @@ export function showTerminal(place: HTMLElement, url: string, token: () => strin
   const told: Told = { typing: false, isConnected: false, ended: null }
   const tell = (): void => onTold({ ...told })
   let socket: WebSocket | null = null
+  // `null` where more was shown than perch has said the offset of: then all is shown anew, and nothing twice.
   let offset: number | null = null
   let tries = 0
   let timer: ReturnType<typeof setTimeout> | undefined
@@ -99,7 +100,10 @@ export function showTerminal(place: HTMLElement, url: string, token: () => strin
     }
     opened.onmessage = ({ data }: MessageEvent<ArrayBuffer | string>) => {
       if (typeof data === 'string') hear(JSON.parse(data) as FromServer)
-      else emulator.write(new Uint8Array(data))
+      else {
+        offset = null
+        emulator.write(new Uint8Array(data))
+      }
     }
     opened.onclose = ({ code }) => {
       told.isConnected = false
