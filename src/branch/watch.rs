@@ -223,6 +223,7 @@ fn hear(listeners: &Listeners, moves: &mut Moves, event: notify::Result<notify::
         let (root, listener) = path.ancestors().find_map(|root| listeners.get_key_value(root))?;
         Some((listener, path.strip_prefix(root).ok()?.to_str()?.parse().ok()?))
     };
+    let mut from = None;
     let sign = match event.kind {
         EventKind::Access(AccessKind::Close(AccessMode::Write)) => Sign::Closed,
         // Opens and reads are events too, our own among them. Both halves of a rename in one are told besides the two, and
@@ -241,17 +242,7 @@ fn hear(listeners: &Listeners, moves: &mut Moves, event: notify::Result<notify::
             Sign::Gone
         }
         EventKind::Modify(ModifyKind::Name(RenameMode::To)) => {
-            let from = event.tracker().and_then(|id| moves.arrived(id));
-            let places = event.paths.first().and_then(|to| place(to)).zip(from.as_deref().map(place));
-            if let Some(((reached, to), left)) = places {
-                reached.tell(to.clone(), Sign::MovedHere);
-                if let Some((left, from)) = left
-                    && left.number == reached.number
-                {
-                    reached.tell(to, Sign::MovedFrom(from));
-                }
-                return;
-            }
+            from = event.tracker().and_then(|id| moves.arrived(id));
             Sign::MovedHere
         }
         EventKind::Modify(ModifyKind::Name(_)) => Sign::MovedHere,
@@ -259,8 +250,12 @@ fn hear(listeners: &Listeners, moves: &mut Moves, event: notify::Result<notify::
         _ => Sign::Changed,
     };
     for path in event.paths {
-        if let Some((listener, path)) = place(&path) {
-            listener.tell(path, sign.clone());
+        let Some((listener, path)) = place(&path) else { continue };
+        listener.tell(path.clone(), sign.clone());
+        if let Some((left, from)) = from.as_deref().and_then(place)
+            && left.number == listener.number
+        {
+            listener.tell(path, Sign::MovedFrom(from));
         }
     }
 }

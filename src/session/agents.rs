@@ -100,9 +100,8 @@ impl Agents {
     /// No agent yet.
     #[must_use]
     pub fn new(options: AgentOptions, tasks: Tasks) -> Self {
-        let max_bytes = options.max_branch_bytes;
         let agents = Self { inner: Arc::new(Inner { options, tasks, cells: Mutex::default() }) };
-        agents.inner.tasks.spawn(room::look_after(agents.clone(), max_bytes));
+        agents.inner.tasks.spawn(room::look_after(agents.clone()));
         agents
     }
 

@@ -31,7 +31,8 @@ struct Known {
 pub(super) type Running = HashMap<BranchId, (Arc<Hub>, Vec<Agent>)>;
 
 /// Looks after all branches until perch stops.
-pub(super) async fn look_after(agents: Agents, max_bytes: u64) {
+pub(super) async fn look_after(agents: Agents) {
+    let max_bytes = agents.options().max_branch_bytes;
     let stop = agents.tasks().stopping().clone();
     let known: Arc<Mutex<HashMap<BranchId, Known>>> = Arc::default();
     loop {

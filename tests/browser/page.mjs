@@ -18,6 +18,20 @@ async function typeLine(page, text) {
   await editor(page).pressSequentially(`${text}\n`)
 }
 
+/** Somebody who opens a share link. */
+async function visitor(stage, secret) {
+  const eve = await stage.person()
+  await eve.goto(`${stage.url}/#link=${secret}`)
+  const name = eve.getByLabel('Name', { exact: true })
+  await name.or(eve.getByRole('tree')).first().waitFor()
+  assert.ok(!eve.url().includes(secret), 'the secret is out of the address')
+  if (await name.isVisible()) {
+    await name.fill('Eve')
+    await eve.getByRole('button', { name: 'Go on' }).click()
+  }
+  return eve
+}
+
 const scenarios = {
   /** A share link: the visitor reads along without a token, and is told when the link works no more. */
   async visitors() {
@@ -27,16 +41,7 @@ const scenarios = {
     await eventually('ready', async () => (await stage.api('GET', `/${id}`)).state === 'ready')
     fs.writeFileSync(path.join(stage.workspace(id), 'a.txt'), 'for visitors\n')
     const link = await stage.api('POST', `/${id}/links`, { permission: 'read' })
-    const eve = await stage.person()
-    await eve.goto(`${stage.url}/#link=${link.secret}`)
-    const name = eve.getByLabel('Name', { exact: true })
-    const tree = eve.getByRole('tree')
-    await name.or(tree).first().waitFor()
-    assert.ok(!eve.url().includes(link.secret), 'the secret is out of the address')
-    if (await name.isVisible()) {
-      await name.fill('Eve')
-      await eve.getByRole('button', { name: 'Go on' }).click()
-    }
+    const eve = await visitor(stage, link.secret)
     await openFile(eve, 'a.txt')
     await editor(eve).getByText('for visitors').waitFor()
     await editor(eve).press('Control+End')
@@ -169,14 +174,7 @@ const scenarios = {
 
     // A visitor with the right to read opens none.
     const link = await stage.api('POST', `/${id}/links`, { permission: 'read' })
-    const eve = await stage.person()
-    await eve.goto(`${stage.url}/#link=${link.secret}`)
-    const name = eve.getByLabel('Name', { exact: true })
-    await name.or(eve.getByRole('tree')).first().waitFor()
-    if (await name.isVisible()) {
-      await name.fill('Eve')
-      await eve.getByRole('button', { name: 'Go on' }).click()
-    }
+    const eve = await visitor(stage, link.secret)
     await eve.getByRole('button', { name: /^Terminals/ }).click()
     await screen(eve).getByText('after-2').waitFor()
     assert.equal(await eve.getByRole('button', { name: 'New terminal' }).count(), 0)

@@ -205,8 +205,20 @@ export function line(editor, who, tokens) {
   tokens.push(one)
 }
 
+/** Does the work that a process is there for, and ends it, with what it started. */
+export async function toTheEnd(work) {
+  try {
+    await work()
+  } catch (error) {
+    console.error(error)
+    process.exitCode = 1
+  } finally {
+    await cleanUp()
+    process.exit()
+  }
+}
 /** Ends clients and server and removes what was written. */
-export async function cleanUp() {
+async function cleanUp() {
   for (const client of clients) {
     try { client.stop() } catch { /* already stopped */ }
   }

@@ -7,7 +7,7 @@ import zlib from 'node:zlib'
 import WebSocket from 'ws'
 import * as Y from 'yjs'
 import * as encoding from 'lib0/encoding'
-import { api, branch, cleanUp, crash, eventually, perch, session, sleep, start, yClient } from './harness.mjs'
+import { api, branch, toTheEnd, crash, eventually, perch, session, sleep, start, yClient } from './harness.mjs'
 
 const count = Number(process.argv[3] ?? 1_000)
 const resident = () => Number(/VmRSS:\s+(\d+)/.exec(fs.readFileSync(`/proc/${perch.pid}/status`, 'utf8'))[1]) * 1024
@@ -69,7 +69,7 @@ async function all(inputs, work) {
   return results
 }
 
-try {
+await toTheEnd(async () => {
   await start({ PERCH_LOG: 'warn' })
   const b = await branch()
   const s = await session(b, 'ann')
@@ -126,10 +126,4 @@ try {
   }
   console.log(`first sync after a restart, best of 7: ${Math.min(...longSyncs).toFixed(1)} ms for the long history (${which}, ${state.length} bytes), ${Math.min(...shortSyncs).toFixed(1)} ms for 2 KB`)
   console.log(`start to ready: ${Math.round(few)} ms with 1 branch, ${Math.round(many)} ms with ${count + 1}`)
-} catch (error) {
-  console.error(error)
-  process.exitCode = 1
-} finally {
-  await cleanUp()
-  process.exit()
-}
+})

@@ -2,7 +2,7 @@
 // Prints the memory of a session's processes (shared pages counted in part, and own pages alone) and what perch itself
 // holds for it, the time of a session's first command relative to a later one, and what sessions cost that only edit.
 import fs from 'node:fs'
-import { api, branch, cleanUp, eventually, perch, session, sleep, start, yClient } from './harness.mjs'
+import { api, branch, toTheEnd, eventually, perch, session, sleep, start, yClient } from './harness.mjs'
 
 const count = Number(process.argv[3] ?? 200)
 const children = () => {
@@ -35,7 +35,7 @@ async function run(b, id) {
   return performance.now() - began
 }
 
-try {
+await toTheEnd(async () => {
   await start({ PERCH_LOG: 'warn' })
   const b = await branch()
   const ids = Array.from({ length: count }, (_, n) => `s${n}`)
@@ -65,15 +65,11 @@ try {
   console.log(`${count} sessions that ran something and are idle: ${processes.length} processes`)
   console.log(`each: ${kib(sum.pss / count)} with its part of shared pages, ${kib(sum.own / count)} of its own; perch itself ${kib((after.own - before.own) / count)} more`)
   console.log(`first command ${median(firsts).toFixed(1)} ms, later ones ${median(laters).toFixed(1)} ms: ${(median(firsts) / median(laters)).toFixed(1)} times; the last ten first ones ${median(firsts.slice(-10)).toFixed(1)} ms`)
-  const ticks = () => fs.readFileSync(`/proc/${perch.pid}/stat`, 'utf8').split(') ')[1].split(' ').slice(11, 13).reduce((a, b) => a + Number(b), 0)
-    + processes.reduce((all, pid) => all + fs.readFileSync(`/proc/${pid}/stat`, 'utf8').split(') ')[1].split(' ').slice(11, 13).reduce((a, b) => a + Number(b), 0), 0)
+  const ticks = () => [perch.pid, ...processes].reduce((sum, pid) => {
+    const [user, system] = fs.readFileSync(`/proc/${pid}/stat`, 'utf8').split(') ')[1].split(' ').slice(11, 13)
+    return sum + Number(user) + Number(system)
+  }, 0)
   const began = ticks()
   await sleep(10_000)
   console.log(`processor time of all of them together in idleness: ${((ticks() - began) / 1000 * 100).toFixed(1)} % of one core`)
-} catch (error) {
-  console.error(error)
-  process.exitCode = 1
-} finally {
-  await cleanUp()
-  process.exit()
-}
+})

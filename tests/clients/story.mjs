@@ -2,10 +2,10 @@
 // A scenario is an exported function of a file in `scenarios/`. Each types unique tokens and, at rest, counts each
 // exactly once in every editor and in the file.
 import fs from 'node:fs'
-import { cleanUp } from './harness.mjs'
+import { toTheEnd } from './harness.mjs'
 
 const name = process.argv[3]
-try {
+await toTheEnd(async () => {
   let scenario
   for (const file of fs.readdirSync(new URL('scenarios/', import.meta.url))) {
     scenario ??= (await import(`./scenarios/${file}`))[name]
@@ -13,10 +13,4 @@ try {
   if (!scenario) throw new Error(`there is no scenario ${name}`)
   await scenario()
   console.log(`${name}: ok`)
-} catch (error) {
-  console.error(error)
-  process.exitCode = 1
-} finally {
-  await cleanUp()
-  process.exit()
-}
+})

@@ -331,15 +331,15 @@ impl Actor {
                 || self.disk.dirty_since.is_some_and(|since| {
                     self.disk.last_edit + WRITE_AFTER <= now || since + WRITE_AT_LATEST <= now
                 }));
-        if suspected && !write_due {
-            self.start_look();
-        } else if write_due {
+        if write_due {
             self.disk.write_now = false;
             if self.is_on_disk() && !self.needs_normalising {
                 self.start_look();
             } else {
                 self.start_write_back().await;
             }
+        } else if suspected {
+            self.start_look();
         }
     }
 

@@ -6,51 +6,12 @@ import http from 'node:http'
 import os from 'node:os'
 import path from 'node:path'
 import WebSocket from 'ws'
+import { alive, as, lines, run, said } from '../exec.mjs'
 import * as harness from '../harness.mjs'
 import { api, atRest, binary, branch, count, crash, data, eventually, owner, session, sleep, start, temp, url, yClient } from '../harness.mjs'
 import { ask, enter } from '../preview.mjs'
 
-const as = (s) => ({ authorization: `Bearer ${s.token}` })
-/** Asks for a command; the answer's lines as they come. */
-async function* lines(b, s, command, signal) {
-  const answer = await fetch(`${url}/v1/branches/${b.id}/exec`, {
-    method: 'POST', signal, headers: { 'content-type': 'application/json', ...as(s) },
-    body: JSON.stringify(typeof command === 'string' ? { shell: command } : command)
-  })
-  if (answer.status !== 200) throw new Error(`${answer.status} ${await answer.text()}`)
-  let rest = ''
-  for await (const text of answer.body.pipeThrough(new TextDecoderStream())) {
-    const whole = (rest + text).split('\n')
-    rest = whole.pop()
-    yield* whole.map((one) => JSON.parse(one))
-  }
-  assert.equal(rest, '')
-}
-/** Runs a command to its end. */
-async function run(b, s, command) {
-  const told = { out: '', err: '', exit: null }
-  for await (const line of lines(b, s, command)) {
-    told.out += line.stdout ?? ''
-    told.err += line.stderr ?? ''
-    told.exit ??= line.exit ?? null
-  }
-  return told
-}
-/** What a command that ends well wrote. */
-async function said(b, s, command) {
-  const { out, err, exit } = await run(b, s, command)
-  assert.deepEqual(exit, { code: 0 }, `${command.shell ?? command}: ${err}`)
-  return out
-}
 const put = (b, s, file, bytes, who = s) => api('PUT', `/v1/branches/${b.id}/sessions/${s.id}/private/${file}`, bytes, as(who))
-/** Processes of this machine whose command line holds `mark`. */
-const alive = (mark) => fs.readdirSync('/proc').filter((pid) => /^\d+$/.test(pid)).filter((pid) => {
-  try {
-    return fs.readFileSync(`/proc/${pid}/cmdline`, 'utf8').includes(mark)
-  } catch {
-    return false
-  }
-})
 
 /** Commands see what is on the screen, editors what commands write; output, exit codes, timeouts, hanging up. */
 export async function commands() {

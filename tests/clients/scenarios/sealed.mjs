@@ -5,6 +5,7 @@ import assert from 'node:assert/strict'
 import { execFileSync, spawn, spawnSync } from 'node:child_process'
 import fs from 'node:fs'
 import path from 'node:path'
+import { alive, as, lines, run } from '../exec.mjs'
 import { api, branch, count, data, eventually, owner, perch, port, session, start, temp, url } from '../harness.mjs'
 
 /** Names of this run's own: without a sandbox they are the machine's. */
@@ -132,14 +133,11 @@ su.stdin.close()`)
 ]
 
 const secretName = () => `perch-secret-${Math.random().toString(36).slice(2)}`
-const as = (s) => ({ authorization: `Bearer ${s.token}` })
+/** What a command wrote, which must run to its end. */
 async function output(b, s, shell) {
-  const answer = await api('POST', `/v1/branches/${b.id}/exec`, { shell, timeout_ms: 20_000 }, as(s))
-  const text = await answer.text()
-  assert.equal(answer.status, 200, text)
-  const lines = text.split('\n').filter(Boolean).map((line) => JSON.parse(line))
-  assert.ok(lines.at(-1).exit?.code !== undefined, `it ran to its end: ${text.slice(-300)}`)
-  return lines.map((line) => (line.stdout ?? '') + (line.stderr ?? '')).join('')
+  const { out, err, exit } = await run(b, s, { shell, timeout_ms: 20_000 })
+  assert.ok(exit?.code !== undefined, `it ran to its end: ${err.slice(-300)}`)
+  return out + err
 }
 const succeeds = (attack, said, secret) => said.includes(attack.finds?.() ?? secret) || said.includes('HIT')
 
@@ -187,20 +185,9 @@ export async function sealed() {
   const put = await api('PUT', `/v1/branches/${b.id}/sessions/ann/private/deep/token`, secret, as(ann))
   assert.equal(put.status, 204)
   const hangUp = new AbortController()
-  const running = await fetch(`${url}/v1/branches/${b.id}/exec`, {
-    method: 'POST', signal: hangUp.signal, headers: { 'content-type': 'application/json', ...as(ann) },
-    body: JSON.stringify({ argv: ['python3', '-c', victim, secret], env: { VICTIM_TOKEN: secret } })
-  })
-  const first = await running.body.getReader().read()
-  assert.match(new TextDecoder().decode(first.value), /ready/)
-  const pid = fs.readdirSync('/proc').filter((name) => /^\d+$/.test(name)).map(Number).find((pid) => {
-    try {
-      const line = fs.readFileSync(`/proc/${pid}/cmdline`, 'utf8')
-      return line.startsWith('python3') && line.includes(secret)
-    } catch {
-      return false
-    }
-  })
+  const running = lines(b, ann, { argv: ['python3', '-c', victim, secret], env: { VICTIM_TOKEN: secret } }, hangUp.signal)
+  assert.deepEqual((await running.next()).value, { stdout: 'ready\n' })
+  const [pid] = alive(secret)
   assert.ok(pid > 0)
   const v = { home: '/root', pid, other: elsewhere.files }
   const wrong = []
