@@ -12,8 +12,18 @@ use std::process::{Command, Stdio};
 use std::{env, fs, io};
 
 /// What the page is made from; nothing else in `static/` is looked at.
-const SOURCES: [&str; 7] =
-    [".npmrc", "build.mjs", "favicon.svg", "index.html", "package-lock.json", "package.json", "src"];
+const SOURCES: [&str; 10] = [
+    ".npmrc",
+    "build.mjs",
+    "client",
+    "favicon.svg",
+    "index.html",
+    "package-lock.json",
+    "package.json",
+    "src",
+    "tsconfig.client.json",
+    "tsconfig.json",
+];
 
 fn main() -> io::Result<()> {
     println!("cargo::rerun-if-env-changed=PERCH_UI");
@@ -121,14 +131,16 @@ fn copy(from: &Path, to: &Path) -> io::Result<()> {
     fs::copy(from, to).map(drop)
 }
 
-/// The files that are served, relative to the page's folder: the index and what lies in `assets/`.
+/// The files that are served, relative to the page's folder: the index and what lies in `assets/` and `client/`.
 fn files(ui: &Path) -> io::Result<Vec<String>> {
     let mut files = vec!["index.html".to_owned()];
-    for entry in fs::read_dir(ui.join("assets"))? {
-        let name =
-            entry?.file_name().into_string().map_err(|_| io::Error::other("a name that is not UTF-8"))?;
-        if Path::new(&name).extension().is_none_or(|extension| extension != "gz") {
-            files.push(format!("assets/{name}"));
+    for folder in ["assets", "client"] {
+        for entry in fs::read_dir(ui.join(folder))? {
+            let name =
+                entry?.file_name().into_string().map_err(|_| io::Error::other("a name that is not UTF-8"))?;
+            if Path::new(&name).extension().is_none_or(|extension| extension != "gz") {
+                files.push(format!("{folder}/{name}"));
+            }
         }
     }
     files.sort();

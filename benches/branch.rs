@@ -59,6 +59,7 @@ impl Live {
                 max_branch_bytes: 1 << 30,
                 owners: Owners::default(),
                 egress: Arc::default(),
+                audit: perch::audit::Bounds { entries: 1_000, days: 1 },
             };
             let branches = Branches::new(options, store, clock, tasks);
             let new = NewBranch { name: "bench".into(), source: Source::Empty };
@@ -127,6 +128,8 @@ async fn join(hub: &Hub, branch: &BranchId, document: &Document, connection: u64
         name: None,
         email: None,
         color: "#1f77b4".into(),
+        credited: true,
+        may_fork: false,
         epoch: 1,
         created_at_ms: 0,
         updated_at_ms: 0,

@@ -1,5 +1,6 @@
 //! The command line and environment.
 
+use crate::base::BranchId;
 use crate::egress::Target;
 use crate::sandbox::{Isolation, Level, Limits, Reach};
 use clap::{Args, Parser, Subcommand};
@@ -29,6 +30,17 @@ const AFTER_HELP: &str = "By environment only:
 
 SIGTERM stops in order, a second one at once. SIGHUP reads the TLS files again.";
 
+const BACKUP_HELP: &str = "All edits that were acknowledged before it began are in it, with histories, sessions, drafts and links. Not in it:
+what is in ~/.private of sessions, files for /tmp, and the keys that sign tokens of sessions (see --with-keys).
+API tokens and links are in it as hashes only, and work after a restore. Sockets, pipes and devices are left out.
+Run it as the user that perch runs as.";
+
+const RESTORE_HELP: &str = "The data folder must be empty, and so must the database of --database-url. A backup of SQLite can be restored to
+Postgres and the other way round. What breaks off leaves no database: empty the folder and begin again.";
+
+const DOCTOR_HELP: &str = "Give it the options and environment that perch gets. It changes nothing, and may be asked while perch runs.
+The exit code is 1 when something failed, 0 also with warnings.";
+
 /// What perch does.
 #[derive(Debug, Subcommand)]
 pub enum Command {
@@ -39,9 +51,38 @@ pub enum Command {
     Token(TokenCommand),
     /// Rotates the keys that sign session tokens, also while perch runs.
     Keys(KeysCommand),
+    /// Writes a backup, also while perch runs: the database and all branches' files and homes.
+    #[command(after_help = BACKUP_HELP)]
+    Backup(BackupCommand),
+    /// Makes a backup the data of a perch that holds nothing yet.
+    #[command(after_help = RESTORE_HELP)]
+    Restore(RestoreCommand),
+    /// Writes one branch's files to a .tar.gz, also while perch runs; documents as their editors see them.
+    Export(ExportCommand),
+    /// Looks whether this machine has what perch needs, and says how to mend what it lacks.
+    #[command(after_help = DOCTOR_HELP)]
+    Doctor(Box<DoctorCommand>),
     /// What perch starts for a session; of no use to people.
     #[command(hide = true)]
     Agent,
+    /// What git asks for a session's token; of no use to people.
+    #[command(hide = true)]
+    GitCredential {
+        /// Where the session's tokens are.
+        file: PathBuf,
+        /// What git wants; `get` alone is answered.
+        operation: String,
+    },
+    /// How ssh leaves a branch's network; of no use to people.
+    #[command(hide = true)]
+    GitTunnel {
+        /// The branch's proxy.
+        proxy: std::net::SocketAddr,
+        /// Where to.
+        host: String,
+        /// Where to.
+        port: std::num::NonZeroU16,
+    },
     /// What perch starts to see how far it gets; of no use to people.
     #[command(hide = true)]
     TryIsolation {
@@ -104,6 +145,56 @@ pub enum KeysAction {
     },
 }
 
+/// `perch doctor`.
+#[derive(Debug, Args)]
+pub struct DoctorCommand {
+    /// As JSON: `{"ok", "checks": [{"name", "state", "found", "mend"?}]}`.
+    #[arg(long)]
+    pub json: bool,
+    /// What perch is to run with.
+    #[command(flatten)]
+    pub config: Config,
+}
+
+/// `perch backup`.
+#[derive(Debug, Args)]
+pub struct BackupCommand {
+    /// Where the data is.
+    #[command(flatten)]
+    pub place: Place,
+    /// Also the keys that sign tokens of sessions: these are valid after a restore, and whoever has the backup can
+    /// make some.
+    #[arg(long)]
+    pub with_keys: bool,
+    /// The archive to be written (.tar.gz), or the folder for one named by the time. Nothing is overwritten.
+    #[arg(value_name = "FILE|DIR")]
+    pub to: PathBuf,
+}
+
+/// `perch restore`.
+#[derive(Debug, Args)]
+pub struct RestoreCommand {
+    /// Where the data is to be.
+    #[command(flatten)]
+    pub place: Place,
+    /// The backup.
+    #[arg(value_name = "FILE")]
+    pub from: PathBuf,
+}
+
+/// `perch export`.
+#[derive(Debug, Args)]
+pub struct ExportCommand {
+    /// Where the data is.
+    #[command(flatten)]
+    pub place: Place,
+    /// `br_…`.
+    pub branch: BranchId,
+    /// The archive to be written (.tar.gz), or the folder for one named by the branch. Nothing is overwritten.
+    #[arg(value_name = "FILE|DIR")]
+    pub to: PathBuf,
+}
+
 /// Where perch keeps its data.
 #[derive(Clone, Debug, Args)]
 pub struct Place {
@@ -150,8 +241,8 @@ pub struct Config {
     #[arg(long = "trusted-proxy", env = "PERCH_TRUSTED_PROXY", value_delimiter = ',', value_name = "CIDR",
         value_parser = network, help_heading = "Network")]
     pub trusted_proxies: Vec<ipnet::IpNet>,
-    /// Another origin, such as `https://app.example.org`, whose pages may use the API and open sockets; may be given
-    /// more than once.
+    /// Another origin, such as `https://app.example.org`, whose pages may use the API, open sockets and show the editor in
+    /// a frame; may be given more than once.
     #[arg(long = "allowed-origin", env = "PERCH_ALLOWED_ORIGIN", value_delimiter = ',', value_name = "ORIGIN",
         value_parser = origin, help_heading = "Network")]
     pub allowed_origins: Vec<String>,
@@ -169,6 +260,35 @@ pub struct Config {
     #[arg(long, env = "PERCH_IDLE_TIMEOUT", default_value_t = 65, value_name = "SECONDS",
         value_parser = clap::value_parser!(u64).range(1..=3_600), help_heading = "Limits")]
     pub idle_timeout: u64,
+    /// Connections at once from one address; those of this machine and of trusted proxies are not counted.
+    #[arg(long, env = "PERCH_MAX_CONNECTIONS_PER_ADDRESS", default_value_t = 2_000, value_name = "COUNT",
+        value_parser = clap::value_parser!(u32).range(1..=1_000_000), help_heading = "Limits")]
+    pub max_connections_per_address: u32,
+    /// Requests per second of one address, twenty seconds' worth of them at once; 0 is no bound. This machine's own are
+    /// not counted.
+    #[arg(long, env = "PERCH_RATE_PER_ADDRESS", default_value_t = 200, value_name = "COUNT",
+        value_parser = clap::value_parser!(u32).range(0..=1_000_000), help_heading = "Limits")]
+    pub rate_per_address: u32,
+    /// Requests per second with one token, twenty seconds' worth of them at once; 0 is no bound.
+    #[arg(long, env = "PERCH_RATE_PER_TOKEN", default_value_t = 1_000, value_name = "COUNT",
+        value_parser = clap::value_parser!(u32).range(0..=1_000_000), help_heading = "Limits")]
+    pub rate_per_token: u32,
+    /// Requests answered at once; more are told to try again.
+    #[arg(long, env = "PERCH_MAX_REQUESTS", default_value_t = 4_096, value_name = "COUNT",
+        value_parser = clap::value_parser!(u32).range(1..=1_000_000), help_heading = "Limits")]
+    pub max_requests: u32,
+    /// Requests on one branch answered at once; more are told to try again.
+    #[arg(long, env = "PERCH_MAX_BRANCH_REQUESTS", default_value_t = 1_024, value_name = "COUNT",
+        value_parser = clap::value_parser!(u32).range(1..=1_000_000), help_heading = "Limits")]
+    pub max_branch_requests: u32,
+    /// Entries of the audit log that are kept.
+    #[arg(long, env = "PERCH_AUDIT_ENTRIES", default_value_t = 200_000, value_name = "COUNT",
+        value_parser = clap::value_parser!(i64).range(1..=100_000_000), help_heading = "Limits")]
+    pub audit_entries: i64,
+    /// Days that entries of the audit log are kept.
+    #[arg(long, env = "PERCH_AUDIT_DAYS", default_value_t = 365, value_name = "DAYS",
+        value_parser = clap::value_parser!(i64).range(1..=36_500), help_heading = "Limits")]
+    pub audit_days: i64,
     /// Bytes of the largest file that is shared live.
     #[arg(long, env = "PERCH_MAX_DOCUMENT_BYTES", default_value_t = 8 * 1024 * 1024, value_name = "BYTES",
         help_heading = "Limits")]
@@ -239,6 +359,11 @@ pub struct Config {
         help_heading = "Sessions"
     )]
     pub session_network_allow: Vec<Target>,
+    /// Believes an SSH server that a session's git meets for the first time; without it only servers whose keys are in the
+    /// session's `~/.private/ssh/known_hosts` are spoken to.
+    #[arg(long, env = "PERCH_GIT_SSH_TRUST_FIRST_USE", value_parser = clap::builder::BoolishValueParser::new(),
+        help_heading = "Sessions")]
+    pub git_ssh_trust_first_use: bool,
     /// Domain beneath which previews are, such as `preview.example.net`: of another site than perch's, with all its
     /// subdomains leading to perch.
     #[arg(
@@ -249,10 +374,27 @@ pub struct Config {
         help_heading = "Sessions"
     )]
     pub preview_domain: String,
+    /// Branch, `br_…`, that the CodeSandbox SDK forks where it names no template; perch makes an empty one without it.
+    #[arg(long, env = "PERCH_SDK_TEMPLATE", value_name = "BRANCH", help_heading = "CodeSandbox SDK")]
+    pub sdk_template: Option<BranchId>,
+    /// Ids that the SDK has built in for that template; may be given more than once.
+    #[arg(
+        long = "sdk-template-id",
+        env = "PERCH_SDK_TEMPLATE_ID",
+        value_delimiter = ',',
+        default_value = "pcz35m,7ngcrf",
+        value_name = "ID",
+        help_heading = "CodeSandbox SDK"
+    )]
+    pub sdk_template_ids: Vec<String>,
     /// `human` or `json`; logs go to stderr.
     #[arg(long, env = "PERCH_LOG_FORMAT", default_value = "human", value_parser = ["human", "json"],
         value_name = "FORMAT", hide_possible_values = true, help_heading = "Operating")]
     pub log_format: String,
+    /// A collector of OpenTelemetry traces, such as `http://127.0.0.1:4318`; nothing is sent without it.
+    #[arg(long, env = "PERCH_OTLP_ENDPOINT", value_name = "URL", value_parser = collector,
+        help_heading = "Operating")]
+    pub otlp_endpoint: Option<url::Url>,
     /// Answers `/metrics` without a token.
     #[arg(long, env = "PERCH_METRICS_OPEN", value_parser = clap::builder::BoolishValueParser::new(), help_heading = "Operating")]
     pub metrics_open: bool,
@@ -343,6 +485,17 @@ fn public_url(text: &str) -> Result<url::Url, String> {
     Ok(url)
 }
 
+fn collector(text: &str) -> Result<url::Url, String> {
+    let url: url::Url = text.parse().map_err(|error| format!("{error}"))?;
+    if url.scheme() != "http" || !url.has_host() || !url.username().is_empty() || url.password().is_some() {
+        return Err(
+            "give http:// and a host without user or password; a collector beside perch may speak TLS on"
+                .into(),
+        );
+    }
+    Ok(url)
+}
+
 /// An origin as browsers write it: a URL without path, default port and capitals.
 fn origin(text: &str) -> Result<String, String> {
     let url: url::Url = text.parse().map_err(|error| format!("{error}"))?;
@@ -378,6 +531,8 @@ mod tests {
             ("--max-connections", "0"),
             ("--log-format", "xml"),
             ("--session-network", "all"),
+            ("--otlp-endpoint", "https://collector.example"),
+            ("--otlp-endpoint", "http://user:word@collector.example"),
             ("--session-network-allow", "10.0.0.5"),
         ] {
             let error = Cli::try_parse_from(["perch", "serve", flag, value]).unwrap_err().to_string();

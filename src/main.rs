@@ -2,13 +2,15 @@
 
 use clap::Parser;
 use perch::admin;
-use perch::config::{Cli, Command, Config, TokenCommand};
-use perch::sandbox::{Standing, enter, prepare};
+use perch::config::{Cli, Command, Config, DoctorCommand, TokenCommand};
+use perch::sandbox::{Isolation, Standing, enter, prepare};
 use perch::server::Server;
+use perch::traces::Traces;
 use secrecy::ExposeSecret;
 use std::io::{IsTerminal, Write};
 use std::process::ExitCode;
 use std::time::Duration;
+use tokio::runtime::Runtime;
 use tokio::signal::unix::{SignalKind, signal};
 use tracing::Level;
 use tracing_subscriber::filter::{EnvFilter, filter_fn};
@@ -19,7 +21,31 @@ fn main() -> ExitCode {
     let config = match cli.command {
         Some(Command::Token(command)) => return finish(admin_token(command)),
         Some(Command::Keys(command)) => return finish(admin::keys(&command, &mut std::io::stdout())),
+        Some(Command::Backup(command)) => {
+            return finish(beside(async |told| admin::backup(command, told).await));
+        }
+        Some(Command::Restore(command)) => {
+            return finish(beside(async |told| admin::restore(command, told).await));
+        }
+        Some(Command::Export(command)) => {
+            return finish(beside(async |told| admin::export(command, told).await));
+        }
+        Some(Command::Doctor(command)) => {
+            let standing = prepare(command.config.isolation);
+            return match examine(&command, standing) {
+                Ok(true) => ExitCode::SUCCESS,
+                Ok(false) => ExitCode::FAILURE,
+                Err(error) => finish(Err(error)),
+            };
+        }
         Some(Command::Agent) => return finish(perch::agent::serve().map_err(Into::into)),
+        Some(Command::GitCredential { file, operation }) => {
+            let (stdin, stdout) = (std::io::stdin().lock(), std::io::stdout().lock());
+            return finish(perch::git::answer(&file, &operation, stdin, stdout).map_err(Into::into));
+        }
+        Some(Command::GitTunnel { proxy, host, port }) => {
+            return finish(perch::egress::leave(proxy, &host, port).map_err(Into::into));
+        }
         Some(Command::TryIsolation { level }) => {
             return match enter(level) {
                 Ok(_) => ExitCode::SUCCESS,
@@ -34,11 +60,21 @@ fn main() -> ExitCode {
     };
     // Entering a user namespace needs a process with one thread.
     let standing = prepare(config.isolation);
-    if let Err(error) = start_log(&config.log_format) {
-        eprintln!("error: {error:#}");
-        return ExitCode::FAILURE;
+    let started = start(&config);
+    let (runtime, traces) = match started {
+        Ok(started) => started,
+        Err(error) => {
+            eprintln!("error: {error:#}");
+            return ExitCode::FAILURE;
+        }
+    };
+    let outcome = run(config, standing, &runtime);
+    if let Some(traces) = traces {
+        traces.stop();
     }
-    match run(config, standing) {
+    // A blocking call may hang on a dead disk; that must not keep the process.
+    runtime.shutdown_timeout(Duration::from_secs(1));
+    match outcome {
         Ok(()) => ExitCode::SUCCESS,
         Err(error) => {
             tracing::error!("perch can't run: {error:#}");
@@ -52,6 +88,20 @@ fn admin_token(command: TokenCommand) -> anyhow::Result<()> {
     runtime.block_on(admin::token(command, &mut std::io::stdout()))
 }
 
+fn examine(command: &DoctorCommand, standing: Standing) -> anyhow::Result<bool> {
+    let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
+    let mut out = std::io::stdout();
+    runtime.block_on(admin::doctor(&command.config, standing, command.json, &mut out))
+}
+
+/// Work on branches' files, which may belong to users of perch's own user namespace; it tells of itself on stderr.
+fn beside(work: impl AsyncFnOnce(&mut std::io::Stderr) -> anyhow::Result<()>) -> anyhow::Result<()> {
+    // Before the first thread.
+    let _ = prepare(Isolation::Auto);
+    let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
+    runtime.block_on(work(&mut std::io::stderr()))
+}
+
 fn finish(outcome: anyhow::Result<()>) -> ExitCode {
     match outcome {
         Ok(()) => ExitCode::SUCCESS,
@@ -62,9 +112,19 @@ fn finish(outcome: anyhow::Result<()>) -> ExitCode {
     }
 }
 
+/// The runtime, and in it what is told to whom.
+fn start(config: &Config) -> anyhow::Result<(Runtime, Option<Traces>)> {
+    let runtime = tokio::runtime::Builder::new_multi_thread().enable_all().build()?;
+    let entered = runtime.enter();
+    let traces = config.otlp_endpoint.as_ref().map(Traces::start).transpose()?;
+    start_log(&config.log_format, traces.as_ref())?;
+    drop(entered);
+    Ok((runtime, traces))
+}
+
 /// Logs go to stderr. Of other crates only warnings come through, whatever the filter says: at their lower levels some
 /// write whole requests, in which tokens travel.
-fn start_log(format: &str) -> anyhow::Result<()> {
+fn start_log(format: &str, traces: Option<&Traces>) -> anyhow::Result<()> {
     let filter = match std::env::var("PERCH_LOG") {
         Ok(text) => EnvFilter::try_new(&text)
             .map_err(|error| anyhow::anyhow!("PERCH_LOG: `{text}` is no log filter: {error}"))?,
@@ -81,17 +141,16 @@ fn start_log(format: &str) -> anyhow::Result<()> {
         let is_colourful = std::io::stderr().is_terminal() && std::env::var_os("NO_COLOR").is_none();
         lines.with_ansi(is_colourful).boxed()
     };
-    tracing_subscriber::registry().with(lines.with_filter(ours).with_filter(filter)).init();
+    // Both behind one filter: with one each, what a library asks about without saying it (sqlx does) takes lines away
+    // from both.
+    let told = lines.and_then(traces.map(Traces::layer));
+    tracing_subscriber::registry().with(told.with_filter(ours).with_filter(filter)).init();
     Ok(())
 }
 
-fn run(mut config: Config, standing: Standing) -> anyhow::Result<()> {
+fn run(mut config: Config, standing: Standing, runtime: &Runtime) -> anyhow::Result<()> {
     config.read_owner_token()?;
-    let runtime = tokio::runtime::Builder::new_multi_thread().enable_all().build()?;
-    let outcome = runtime.block_on(serve(config, standing));
-    // A blocking call may hang on a dead disk; that must not keep the process.
-    runtime.shutdown_timeout(Duration::from_secs(1));
-    outcome
+    runtime.block_on(serve(config, standing))
 }
 
 async fn serve(config: Config, standing: Standing) -> anyhow::Result<()> {

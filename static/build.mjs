@@ -1,6 +1,8 @@
 // Builds the page into the folder given as the only argument: hashed names, a .gz beside each file, an index that
-// names them. Run by build.rs; by hand: npm run build -- FOLDER
+// names them; and in `client/` the module for other frontends, with its types. Both share their code. Run by build.rs; by
+// hand: npm run build -- FOLDER
 import { build } from 'esbuild'
+import { execFileSync } from 'node:child_process'
 import fs from 'node:fs'
 import path from 'node:path'
 import { createHash } from 'node:crypto'
@@ -13,7 +15,7 @@ if (process.argv[2] === undefined) throw new Error('usage: node build.mjs FOLDER
 const out = path.resolve(process.argv[2])
 fs.rmSync(out, { recursive: true, force: true })
 const { metafile } = await build({
-  entryPoints: ['src/main.tsx'],
+  entryPoints: [{ in: 'src/main.tsx', out: 'main' }, { in: 'client/index.ts', out: 'client' }],
   outdir: path.join(out, 'assets'),
   bundle: true,
   splitting: true,
@@ -32,7 +34,8 @@ const { metafile } = await build({
 })
 
 const outputs = metafile.outputs
-const entry = Object.keys(outputs).find((name) => outputs[name].entryPoint === 'src/main.tsx')
+const madeOf = (source) => Object.keys(outputs).find((name) => outputs[name].entryPoint === source)
+const entry = madeOf('src/main.tsx')
 const styles = outputs[entry].cssBundle
 /** The entry and all that it imports before it runs. */
 const first = new Set([entry])
@@ -56,8 +59,15 @@ const head = [
 const index = fs.readFileSync('index.html', 'utf8').replace('<!-- built -->', () => head.join('\n'))
 fs.writeFileSync(path.join(out, 'index.html'), index)
 
+// The names of what it loads hold hashes; its own does not.
+const client = path.join(out, 'client')
+fs.mkdirSync(client)
+fs.writeFileSync(path.join(client, 'index.js'), `export * from '../${link(madeOf('client/index.ts'))}'\n`)
+execFileSync(process.execPath, ['node_modules/typescript/bin/tsc', '-p', 'tsconfig.client.json', '--outDir', client],
+  { stdio: 'inherit' })
+
 const sizes = new Map()
-for (const folder of [out, path.join(out, 'assets')]) {
+for (const folder of [out, path.join(out, 'assets'), client]) {
   for (const name of fs.readdirSync(folder)) {
     const file = path.join(folder, name)
     if (!fs.statSync(file).isFile()) continue

@@ -80,7 +80,7 @@ pub fn update(data: &[u8]) {
 /// State vectors, and the differences they ask for.
 pub fn state_vector(data: &[u8]) {
     let Ok(clocks) = perch::crdt::state_vector(data) else { return };
-    let live = SharedText::load(LOG.iter().map(Vec::as_slice)).expect("our own log");
+    let mut live = SharedText::load(LOG.iter().map(Vec::as_slice)).expect("our own log");
     inspect(&live.encode_since(&clocks)).expect("our own update");
 }
 
@@ -181,5 +181,18 @@ pub fn terminal(data: &[u8]) {
     ];
     for order in orders {
         assert!(!whole.windows(order.len()).any(|part| part == order), "{order:?}");
+    }
+}
+
+/// Frames of the SDK's clients.
+pub fn sdk_frame(data: &[u8]) {
+    let Ok(request) = perch::compat::request(data) else { return };
+    assert!(request.method.len() <= data.len());
+    let params = &data[request.params];
+    if !params.is_empty() {
+        // All that was walked over can be built, and is all there is.
+        let mut rest = params;
+        rmpv::decode::read_value(&mut rest).expect("a value");
+        assert!(rest.is_empty());
     }
 }

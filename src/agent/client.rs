@@ -1,5 +1,6 @@
 //! Perch's side of an agent.
 
+use super::inside::Inside;
 use super::ports::Port;
 use super::process::ENVIRONMENT;
 use super::wire::{
@@ -79,6 +80,8 @@ pub struct Agent {
     pid: i32,
     ports: watch::Receiver<Vec<Port>>,
     may_write: Arc<AtomicBool>,
+    inside: Arc<Inside>,
+    private: Arc<tokio::sync::Mutex<()>>,
 }
 
 impl std::fmt::Debug for Agent {
@@ -98,6 +101,7 @@ impl Agent {
         cgroup: Option<Cgroup>,
         tasks: &Tasks,
     ) -> Result<Self, AgentError> {
+        let inside = Arc::new(Inside::of(&spec));
         let launching = tokio::task::spawn_blocking(move || {
             let join = |pid| cgroup.as_ref().map_or(Ok(()), |cgroup| cgroup.join(pid));
             let launched = sandbox::launch(&spec, network, join)?;
@@ -119,6 +123,8 @@ impl Agent {
             pid: launched.pid,
             ports,
             may_write: Arc::new(AtomicBool::new(true)),
+            inside,
+            private: Arc::default(),
         };
         let ended = agent.ended.clone();
         tasks.spawn(async move {
@@ -178,6 +184,23 @@ impl Agent {
     #[must_use]
     pub fn ports(&self) -> watch::Receiver<Vec<Port>> {
         self.ports.clone()
+    }
+
+    /// Where things lie for its processes.
+    #[must_use]
+    pub fn inside(&self) -> &Inside {
+        &self.inside
+    }
+
+    /// The turn to read a file of `~/.private` and write it back.
+    pub async fn private_turn(&self) -> tokio::sync::OwnedMutexGuard<()> {
+        Arc::clone(&self.private).lock_owned().await
+    }
+
+    /// Its process, as perch counts; all of the session's processes come of it.
+    #[must_use]
+    pub fn pid(&self) -> i32 {
+        self.pid
     }
 
     /// Ends it and all of the session's processes at once.
@@ -340,6 +363,12 @@ impl Process {
             let _ = self.agent.ask(Request::Credit(self.id, cost(bytes.len()))).await;
         }
         event
+    }
+
+    /// Its number among the agent's commands, by which ports name it.
+    #[must_use]
+    pub fn number(&self) -> u32 {
+        self.id
     }
 
     /// The way to write to it.

@@ -34,6 +34,7 @@ pub(super) fn work(private: &Path, op: FileOp) -> FileAnswer {
         }
         FileOp::PrivateWrite(path, bytes) => private_write(private, &path, &bytes),
         FileOp::PrivateRemove(path) => private_remove(private, &path),
+        FileOp::Own(call, is_own) => Ok(super::own::call(private, call, is_own)),
     };
     outcome.unwrap_or_else(FileAnswer::Refused)
 }
@@ -60,7 +61,7 @@ impl From<io::Error> for FileError {
     }
 }
 
-fn kind(kind: FileType) -> FileKind {
+pub(super) fn kind(kind: FileType) -> FileKind {
     match kind {
         FileType::RegularFile => FileKind::File,
         FileType::Directory => FileKind::Folder,
@@ -70,7 +71,7 @@ fn kind(kind: FileType) -> FileKind {
 }
 
 /// Refuses what is private to the session, and `/proc`: those are not for whoever may ask for files.
-fn shared(private: &Path, file: &OwnedFd) -> Result<(), FileError> {
+pub(super) fn shared(private: &Path, file: &OwnedFd) -> Result<(), FileError> {
     let own = rustix::fs::stat(private)?.st_dev;
     // Without isolation it is a folder like others, and nothing of it is private.
     let above = private.parent().map(rustix::fs::stat).transpose()?.map(|above| above.st_dev);

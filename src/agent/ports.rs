@@ -1,5 +1,6 @@
 //! Which TCP ports are listened on in a network namespace, and by which process: read from `/proc`.
 
+use super::tree::MARK;
 use serde::{Deserialize, Serialize};
 use std::collections::{BTreeMap, HashMap, HashSet};
 use std::fs;
@@ -15,6 +16,8 @@ const TABLE: u64 = 8 * 1024 * 1024;
 /// Processes that are looked at, and open files of each.
 const PROCESSES: usize = 10_000;
 const FILES: usize = 10_000;
+/// Bytes of a process's environment that are read.
+const ENVIRONMENT: u64 = 256 * 1024;
 /// The state `TCP_LISTEN` of the kernel's table.
 const LISTEN: &str = "0A";
 
@@ -51,6 +54,8 @@ pub struct Port {
     pub process: Option<String>,
     /// Its number, as the reader of `/proc` sees it.
     pub pid: Option<u32>,
+    /// The command that it came of, see [`super::Process::number`]; what a process says of itself.
+    pub command: Option<u32>,
 }
 
 /// A socket of the kernel's table.
@@ -77,20 +82,34 @@ pub fn listening(proc: &Path) -> Vec<Port> {
     let holders = holders(proc, &sockets);
     let mut ports: BTreeMap<NonZeroU16, Port> = BTreeMap::new();
     for Socket { address, port, inode } in sockets {
-        let (pid, process) = holders.get(&inode).cloned().unzip();
-        let found = Port { port, address: address.into(), process, pid };
+        let holder = holders.get(&inode);
+        let found = Port {
+            port,
+            address: address.into(),
+            process: holder.map(|holder| holder.name.clone()),
+            pid: holder.map(|holder| holder.pid),
+            command: holder.and_then(|holder| holder.command),
+        };
         let known = ports.entry(port).or_insert_with(|| found.clone());
         // One process often listens on both kinds of addresses, and several may share a port.
         known.address = known.address.min(found.address);
         if known.pid.is_none() {
-            (known.pid, known.process) = (found.pid, found.process);
+            known.pid = found.pid;
+            (known.process, known.command) = (found.process, found.command);
         }
     }
     ports.into_values().take(MAX_PORTS).collect()
 }
 
+/// A process that holds a socket.
+struct Holder {
+    pid: u32,
+    name: String,
+    command: Option<u32>,
+}
+
 /// Which process holds each of the sockets: of several that share one, the first.
-fn holders(proc: &Path, sockets: &[Socket]) -> HashMap<u64, (u32, String)> {
+fn holders(proc: &Path, sockets: &[Socket]) -> HashMap<u64, Holder> {
     let mut wanted: HashSet<u64> = sockets.iter().map(|socket| socket.inode).collect();
     let mut found = HashMap::new();
     let mut pids: Vec<u32> = entries(proc).filter_map(|name| name.parse().ok()).take(PROCESSES).collect();
@@ -101,8 +120,12 @@ fn holders(proc: &Path, sockets: &[Socket]) -> HashMap<u64, (u32, String)> {
             let Ok(link) = fs::read_link(folder.join("fd").join(file)) else { continue };
             let Some(inode) = link.to_str().and_then(inode) else { continue };
             if wanted.remove(&inode) {
-                let name = read(&folder.join("comm"), 64);
-                found.insert(inode, (pid, name.trim_end_matches('\n').to_owned()));
+                let name = read(&folder.join("comm"), 64).trim_end_matches('\n').to_owned();
+                let environment = read(&folder.join("environ"), ENVIRONMENT);
+                let mut variables = environment.split('\0').filter_map(|one| one.split_once('='));
+                let mark = variables.find(|(name, _)| *name == MARK);
+                let command = mark.and_then(|(_, number)| number.parse().ok());
+                found.insert(inode, Holder { pid, name, command });
             }
         }
         if wanted.is_empty() {

@@ -7,7 +7,7 @@ use serde_bytes::ByteBuf;
 use std::cell::{Cell, RefCell};
 use std::collections::HashSet;
 use std::os::unix::process::ExitStatusExt;
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::process::{ExitStatus, Stdio};
 use std::rc::Rc;
 use std::sync::Arc;
@@ -36,6 +36,8 @@ pub(super) struct Ground {
     pub(super) environment: Rc<Vec<(String, String)>>,
     /// Holds what the session's own environment is, see [`ENVIRONMENT`].
     pub(super) private: Rc<Path>,
+    /// All ways to it.
+    pub(super) hidden: Rc<[PathBuf]>,
     /// Where a command runs that names no folder, and what relative ones are beneath.
     pub(super) workspace: Rc<str>,
 }
@@ -102,7 +104,7 @@ fn spawn(id: u32, start: Start, ground: &Ground) -> Result<Running, String> {
     let name = program.clone();
     let told = move |error: &dyn std::fmt::Display| format!("{name} can't be started: {error}");
     let mark = (MARK.to_owned(), id.to_string());
-    let own = own_environment(&ground.private);
+    let own = if start.is_trusted { own_environment(&ground.private) } else { Vec::new() };
     let environment = ground.environment.iter().cloned().chain(own).chain(start.env).chain([mark]);
     if let Some(wanted) = start.terminal {
         let (pty, pts) = pty_process::open().map_err(|error| told(&error))?;
@@ -127,7 +129,8 @@ fn spawn(id: u32, start: Start, ground: &Ground) -> Result<Running, String> {
             })),
         });
     }
-    let mut child = tokio::process::Command::new(program)
+    let mut command = tokio::process::Command::new(program);
+    command
         .args(arguments)
         .env_clear()
         .envs(environment)
@@ -135,9 +138,9 @@ fn spawn(id: u32, start: Start, ground: &Ground) -> Result<Running, String> {
         .stdin(Stdio::piped())
         .stdout(Stdio::piped())
         .stderr(Stdio::piped())
-        .process_group(0)
-        .spawn()
-        .map_err(|error| told(&error))?;
+        .process_group(0);
+    let spawned = if start.is_trusted { command.spawn() } else { spawn_untrusted(command, ground) };
+    let mut child = spawned.map_err(|error| told(&error))?;
     let mut outputs: Vec<(Stream, Reader)> = Vec::new();
     if let Some(output) = child.stdout.take() {
         outputs.push((Stream::Stdout, Box::new(output)));
@@ -147,6 +150,20 @@ fn spawn(id: u32, start: Start, ground: &Ground) -> Result<Running, String> {
     }
     let input = child.stdin.take().map(|input| Box::new(input) as Writer);
     Ok(Running { child, input, outputs, resize: None })
+}
+
+/// Starts a command from a thread that has given up what is private to the session: what a thread starts is confined as it is.
+fn spawn_untrusted(mut command: tokio::process::Command, ground: &Ground) -> std::io::Result<Child> {
+    let runtime = tokio::runtime::Handle::current();
+    let hidden: Vec<_> = ground.hidden.iter().map(PathBuf::as_path).collect();
+    std::thread::scope(|scope| {
+        let spawning = scope.spawn(|| {
+            let _runtime = runtime.enter();
+            crate::sandbox::hide(&hidden).map_err(std::io::Error::other)?;
+            command.spawn()
+        });
+        spawning.join().unwrap_or_else(|_| Err(std::io::Error::other("its thread ended")))
+    })
 }
 
 /// Runs a command to its end.

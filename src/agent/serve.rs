@@ -2,7 +2,7 @@
 
 use super::process::{Ground, Word, fresh_credit, run};
 use super::wire::{Reply, Request, codec};
-use super::{files, tree};
+use super::{Inside, files, tree};
 use crate::sandbox::{Spec, become_agent};
 use futures_util::{SinkExt, StreamExt};
 use std::cell::RefCell;
@@ -20,38 +20,29 @@ const QUEUE: usize = 64;
 /// How often the sum of memory is looked at where the kernel does not bound it.
 const LOOK_EVERY: Duration = Duration::from_secs(1);
 
-/// Where things lie for this agent.
-struct Inside {
-    private: PathBuf,
-    workspace: String,
-}
+/// Where sessions' processes look for programs.
+pub const PATH: &str = "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin:/run/perch/bin";
 
-impl Inside {
-    fn of(spec: &Spec) -> (Self, Vec<(String, String)>) {
-        let (home, private, workspace) = if spec.is_bare {
-            let text = |path: &Path| path.to_string_lossy().into_owned();
-            let home = text(&spec.places.home);
-            (home.clone(), format!("{home}/.private"), text(&spec.places.workspace))
-        } else {
-            ("/root".into(), "/run/perch/private".into(), "/project/workspace".into())
-        };
-        let fixed = [
-            ("HOME", home.as_str()),
-            ("PATH", "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin:/run/perch/bin"),
-            ("USER", "root"),
-            ("LOGNAME", "root"),
-            ("SHELL", "/bin/bash"),
-            ("LANG", "C.UTF-8"),
-            ("XDG_RUNTIME_DIR", &format!("{private}/.run")),
-            ("GIT_CONFIG_GLOBAL", &format!("{private}/.gitconfig")),
-            ("HISTFILE", &format!("{private}/.bash_history")),
-            // One id is mapped: owners in archives can't be restored.
-            ("TAR_OPTIONS", "--no-same-owner"),
-        ]
-        .map(|(name, value)| (name.to_owned(), value.to_owned()));
-        let environment = fixed.into_iter().chain(spec.environment.iter().cloned()).collect();
-        (Self { private: private.into(), workspace }, environment)
-    }
+/// The environment of all of the session's processes.
+fn environment(inside: &Inside, spec: &Spec) -> Vec<(String, String)> {
+    let Inside { home, private, .. } = inside;
+    let fixed = [
+        ("HOME", home.as_str()),
+        ("PATH", PATH),
+        ("USER", "root"),
+        ("LOGNAME", "root"),
+        ("SHELL", "/bin/bash"),
+        ("LANG", "C.UTF-8"),
+        ("XDG_RUNTIME_DIR", &format!("{private}/.run")),
+        // Else its socket lies in `/tmp`, where each session of the branch may type into this one's shells.
+        ("TMUX_TMPDIR", &format!("{private}/.run")),
+        ("GIT_CONFIG_GLOBAL", &format!("{private}/.gitconfig")),
+        ("HISTFILE", &format!("{private}/.bash_history")),
+        // One id is mapped: owners in archives can't be restored.
+        ("TAR_OPTIONS", "--no-same-owner"),
+    ]
+    .map(|(name, value)| (name.to_owned(), value.to_owned()));
+    fixed.into_iter().chain(spec.environment.iter().cloned()).collect()
 }
 
 /// Becomes the agent that this process was started as, and serves until perch hangs up.
@@ -101,14 +92,16 @@ async fn talk(socket: UnixStream, spec: Spec) {
             }
         }
     });
-    let (inside, environment) = Inside::of(&spec);
-    let private = inside.private.clone();
+    let inside = Inside::of(&spec);
+    let environment = environment(&inside, &spec);
+    let private = PathBuf::from(inside.private);
     files::lay_out(&private, &spec.git_config);
     let ground = Ground {
         replies,
         awaited: Rc::default(),
         environment: Rc::new(environment),
         private: private.as_path().into(),
+        hidden: [private.clone(), Path::new(&inside.home).join(".private")].into(),
         workspace: inside.workspace.into(),
     };
     if !spec.is_bare {

@@ -1,7 +1,7 @@
 //! Which processes of the sandbox belong to what, as `/proc` tells.
 
 use rustix::process::{Pid, Signal};
-use std::collections::HashSet;
+use std::collections::{HashMap, HashSet};
 use std::fs;
 use std::path::Path;
 
@@ -102,6 +102,52 @@ pub(super) fn memory(proc: &Path) -> (u64, Option<i32>) {
     (sum, most.1)
 }
 
+/// What some processes, and all that came of them, hold and have used.
+#[derive(Clone, Copy, Debug, Default, PartialEq)]
+pub struct Taken {
+    /// Bytes of memory.
+    pub memory_bytes: u64,
+    /// Seconds of one core, of those that still run.
+    pub cpu_seconds: f64,
+}
+
+/// Looks at a mounted `/proc`, in which the first processes have the numbers `roots`. Blocks.
+#[must_use]
+pub fn taken(proc: &Path, roots: &[i32]) -> Taken {
+    let mut children: HashMap<i32, Vec<i32>> = HashMap::new();
+    let mut ticks = HashMap::new();
+    for pid in processes(proc) {
+        let stat = fs::read_to_string(proc.join(pid.to_string()).join("stat")).unwrap_or_default();
+        let Some((parent, _)) = parent_and_group(&stat) else { continue };
+        children.entry(parent).or_default().push(pid);
+        ticks.insert(pid, cpu_ticks(&stat).unwrap_or(0));
+    }
+    let mut taken = Taken::default();
+    let mut seen = HashSet::new();
+    let mut next: Vec<i32> = roots.to_vec();
+    while let Some(pid) = next.pop() {
+        if !seen.insert(pid) {
+            continue;
+        }
+        next.extend(children.get(&pid).into_iter().flatten());
+        let status = fs::read_to_string(proc.join(pid.to_string()).join("status")).unwrap_or_default();
+        taken.memory_bytes += held(&status);
+        taken.cpu_seconds += ticks.get(&pid).map_or(0.0, |ticks| seconds(*ticks));
+    }
+    taken
+}
+
+#[expect(clippy::cast_precision_loss, reason = "no process ran for so long")]
+fn seconds(ticks: u64) -> f64 {
+    ticks as f64 / rustix::param::clock_ticks_per_second() as f64
+}
+
+/// Ticks in user and system mode, out of `stat`.
+fn cpu_ticks(stat: &str) -> Option<u64> {
+    let mut after_name = stat.rsplit_once(')')?.1.split_whitespace().skip(11);
+    Some(after_name.next()?.parse::<u64>().ok()? + after_name.next()?.parse::<u64>().ok()?)
+}
+
 /// What a process holds without what it shares with files: libraries would be counted for each process.
 fn held(status: &str) -> u64 {
     let kilobytes = |line: &str| line.split_whitespace().nth(1).and_then(|number| number.parse::<u64>().ok());
@@ -133,6 +179,26 @@ mod tests {
     fn a_name_with_brackets_and_spaces_hides_nothing() {
         assert_eq!(parent_and_group("12 (a) b (c) S 7 9 9 0"), Some((7, 9)));
         assert_eq!(parent_and_group("12 (a"), None);
+    }
+
+    #[test]
+    fn what_is_taken_is_of_the_roots_and_their_children() {
+        let proc = tempfile::tempdir().unwrap();
+        let add = |pid: i32, parent: i32, ticks: u64, kilobytes: u64| {
+            let folder = proc.path().join(pid.to_string());
+            fs::create_dir(&folder).unwrap();
+            let stat = format!("{pid} (a) b) S {parent} 1 1 0 -1 0 0 0 0 0 {ticks} 50 9 9 20 0");
+            fs::write(folder.join("stat"), stat).unwrap();
+            fs::write(folder.join("status"), format!("RssAnon:\t {kilobytes} kB\n")).unwrap();
+        };
+        add(10, 1, 150, 100);
+        add(11, 10, 0, 20);
+        add(12, 11, 50, 3);
+        add(20, 1, 1_000, 5_000);
+        let found = taken(proc.path(), &[10, 99]);
+        assert_eq!(found.memory_bytes, 123 * 1_024);
+        assert!((found.cpu_seconds - seconds(350)).abs() < 1e-9, "{found:?}");
+        assert_eq!(taken(proc.path(), &[]), Taken::default());
     }
 
     #[test]

@@ -11,7 +11,7 @@ pub(super) const MAX_FRAME: usize = 16 * 1024 * 1024;
 /// Bytes of a file that one request reads or writes.
 pub const MAX_FILE: usize = 8 * 1024 * 1024;
 /// Bytes of one process's output that may be under way to perch and not taken yet.
-pub(super) const CREDIT: u32 = 256 * 1024;
+pub(super) const CREDIT: u32 = 64 * 1024;
 /// What a chunk of output costs at least, so that single bytes can't fill a queue with chunks.
 pub(super) const LEAST_COST: u32 = 256;
 /// Bytes of one chunk of output at most.
@@ -37,6 +37,9 @@ pub struct Start {
     pub env: Vec<(String, String)>,
     /// It gets a terminal of this size; without, pipes.
     pub terminal: Option<TermSize>,
+    /// Whether it reaches what is private to the session: `~/.private`, the session's own environment, its other processes.
+    /// One that does not has no terminal.
+    pub is_trusted: bool,
 }
 
 impl fmt::Debug for Start {
@@ -87,6 +90,119 @@ pub enum FileOp {
     PrivateWrite(String, ByteBuf),
     /// The same for `~/.private`.
     PrivateRemove(String),
+    /// A call of the session itself; `true`: whoever asks may see what is private to the session.
+    Own(FsCall, bool),
+}
+
+/// A call like one of Node's `fs`. Paths are absolute, as the session's shells have them.
+#[derive(Serialize, Deserialize)]
+pub enum FsCall {
+    /// At most `len` bytes of a regular file, and at most [`MAX_FILE`], from `at` on.
+    Read {
+        /// The file.
+        path: String,
+        /// From which byte on.
+        at: u64,
+        /// How many.
+        len: u32,
+    },
+    /// A folder's entries.
+    List(String),
+    /// What is at a path, and what a link there leads to.
+    Stat(String),
+    /// Appends to what [`FsCall::Write`] with the same token makes the file of.
+    Stage {
+        /// The file.
+        path: String,
+        /// Chosen by chance.
+        token: u64,
+        /// The next bytes.
+        bytes: ByteBuf,
+    },
+    /// Forgets what was staged.
+    Unstage {
+        /// The file.
+        path: String,
+        /// See above.
+        token: u64,
+    },
+    /// Makes or replaces a file, with the folders it lies in.
+    Write {
+        /// The file.
+        path: String,
+        /// Of what was staged, which comes before the bytes.
+        token: Option<u64>,
+        /// The bytes.
+        bytes: ByteBuf,
+        /// It may be new.
+        create: bool,
+        /// It may be there.
+        overwrite: bool,
+    },
+    /// Makes a folder; `recursive`: with those it lies in, and it may be there.
+    MakeFolder {
+        /// The folder.
+        path: String,
+        /// See above.
+        recursive: bool,
+    },
+    /// Removes a file, link or folder; `recursive`: with all in it.
+    Remove {
+        /// What goes.
+        path: String,
+        /// See above.
+        recursive: bool,
+    },
+    /// Renames; `overwrite`: something may be there.
+    Rename {
+        /// Where it is.
+        from: String,
+        /// Where it will be.
+        to: String,
+        /// See above.
+        overwrite: bool,
+    },
+    /// Copies a file, or with `recursive` a folder; `overwrite`: into what may be there.
+    Copy {
+        /// What is copied.
+        from: String,
+        /// Where the copy will be.
+        to: String,
+        /// See above.
+        recursive: bool,
+        /// See above.
+        overwrite: bool,
+    },
+}
+
+/// An entry of a folder, for [`FsCall::List`].
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct FsEntry {
+    /// Its name; bytes that are no UTF-8 are replaced.
+    pub name: String,
+    /// What it is.
+    pub kind: FileKind,
+    /// What a link leads to, if to anything.
+    pub target: Option<FileKind>,
+}
+
+/// What is at a path, for [`FsCall::Stat`]: size, times and mode are those of what a link leads to.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct FsStat {
+    /// What it is.
+    pub kind: FileKind,
+    /// What a link leads to, if to anything.
+    pub target: Option<FileKind>,
+    /// Its size.
+    pub len_bytes: u64,
+    /// When its content changed, in milliseconds since 1970 UTC.
+    pub modified_at_ms: i64,
+    /// When anything of it changed.
+    pub changed_at_ms: i64,
+    /// When it was read.
+    pub accessed_at_ms: i64,
+    /// Permission bits.
+    pub mode: u32,
 }
 
 /// What is at a path.
@@ -125,6 +241,14 @@ pub enum FileAnswer {
     Entries(Vec<FileEntry>),
     /// It was refused.
     Refused(FileError),
+    /// A part of a file, and how long the file is.
+    Part(ByteBuf, u64),
+    /// A folder's entries, by name.
+    Listed(Vec<FsEntry>),
+    /// What is at a path.
+    Stat(FsStat),
+    /// A call failed with this number of the kernel's.
+    Failed(i32),
 }
 
 /// Why work on a file was refused.

@@ -75,6 +75,10 @@ macro_rules! generated_id {
 }
 
 generated_id!(
+    /// Names an entry of the audit log.
+    AuditId, "au"
+);
+generated_id!(
     /// A branch: `br_` and 32 hexadecimal digits.
     BranchId, "br"
 );
@@ -89,6 +93,14 @@ generated_id!(
 generated_id!(
     /// A share link.
     LinkId, "li"
+);
+generated_id!(
+    /// A token for previews (its public half; the secret is stored hashed only).
+    PreviewTokenId, "pt"
+);
+generated_id!(
+    /// A state of a branch's files that can be gone back to.
+    RestoreId, "rp"
 );
 generated_id!(
     /// A terminal of a branch, open or closed.

@@ -5,12 +5,17 @@ mod heavy;
 mod ids;
 mod permission;
 mod tasks;
+mod text;
 
 pub use clock::Clock;
 pub use heavy::heavy;
-pub use ids::{BranchId, DocumentId, DraftId, IdError, LinkId, SessionId, TerminalId, TokenId};
+pub use ids::{
+    AuditId, BranchId, DocumentId, DraftId, IdError, LinkId, PreviewTokenId, RestoreId, SessionId,
+    TerminalId, TokenId,
+};
 pub use permission::Permission;
 pub use tasks::Tasks;
+pub use text::whole_characters;
 
 /// Kills this process at a named step when `PERCH_FAULT` names it: the tests' crash between two durable steps.
 /// Without the variable it costs one comparison.

@@ -97,6 +97,14 @@ pub enum Event {
         /// The session.
         session: SessionId,
     },
+    /// A session looks at another file, as it says itself.
+    #[serde(rename = "session.moved")]
+    SessionMoved {
+        /// The session.
+        session: SessionId,
+        /// From the workspace's root; `null`: at no file.
+        path: Option<String>,
+    },
     /// A session was made or changed.
     #[serde(rename = "session.changed")]
     SessionChanged {
@@ -154,6 +162,10 @@ pub enum Event {
     /// The branch's own row changed: name, description, tags, who may look at previews.
     #[serde(rename = "branch.changed")]
     BranchChanged,
+    /// What git has checked out, staged or under way changed, also by a shell: `git/status` says what it is now. Changes of files
+    /// are told as such.
+    #[serde(rename = "git.changed")]
+    GitChanged,
     /// The branch has reached its bound: its processes can't write to files until some are removed.
     #[serde(rename = "branch.full")]
     BranchFull {
@@ -196,6 +208,8 @@ pub struct Told {
     pub id: EventId,
     /// `{"id", "at_ms", "type", …}`, encoded once for all listeners.
     pub json: Arc<str>,
+    /// What happened.
+    pub event: Arc<Event>,
 }
 
 /// The JSON form.
@@ -211,7 +225,7 @@ pub struct EventJson<'a> {
 
 #[derive(Debug, Default)]
 struct Ring {
-    kept: VecDeque<Arc<str>>,
+    kept: VecDeque<(Arc<str>, Arc<Event>)>,
     /// The number of the newest; the first is 1.
     newest: u64,
     is_closed: bool,
@@ -281,7 +295,7 @@ impl Events {
             if ring.kept.len() >= EVENTS_KEPT {
                 ring.kept.pop_front();
             }
-            ring.kept.push_back(json);
+            ring.kept.push_back((json, Arc::new(event.clone())));
         }
         self.changed.send_replace(());
     }
@@ -390,15 +404,17 @@ impl Listener {
                         }
                     }
                     Some(last) if last >= before_oldest => {
-                        let json =
-                            usize::try_from(last - before_oldest).ok().and_then(|at| ring.kept.get(at))?;
+                        let at = usize::try_from(last - before_oldest).ok()?;
+                        let (json, event) = ring.kept.get(at)?;
                         self.last = Some(last + 1);
-                        return Some(Told { id: self.events.id(last + 1), json: Arc::clone(json) });
+                        let (json, event) = (Arc::clone(json), Arc::clone(event));
+                        return Some(Told { id: self.events.id(last + 1), json, event });
                     }
                     _ => {
                         self.last = Some(newest);
                         let json = self.events.encode(newest, &Event::Reset);
-                        return Some(Told { id: self.events.id(newest), json });
+                        let event = Arc::new(Event::Reset);
+                        return Some(Told { id: self.events.id(newest), json, event });
                     }
                 }
             }

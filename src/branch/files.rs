@@ -10,7 +10,9 @@ use super::members::WriteGrant;
 use super::versions::Version;
 use crate::base::SessionId;
 use crate::crdt::decode;
-use crate::workspace::{Entry, FoundLines, FoundPaths, FsError, Kind, Listing, Page, Pattern, RelPath};
+use crate::workspace::{
+    Entry, FoundLines, FoundPaths, FsError, Kind, Listing, MAX_PAGE, Page, Pattern, RelPath,
+};
 use bytes::Bytes;
 use futures_util::StreamExt;
 use std::sync::Arc;
@@ -104,6 +106,30 @@ impl Hub {
     /// [`FilesError::TooMany`] for a folder of more than 200,000 names.
     pub async fn tree(&self, folder: Option<&RelPath>, page: &Page) -> Result<Option<Listing>, FilesError> {
         Ok(self.workspace().list(folder, page).await?)
+    }
+
+    /// All that is in a folder. `None`: there is no such folder.
+    ///
+    /// # Errors
+    /// [`FilesError::TooMany`] for more than `max`.
+    pub async fn folder(
+        &self,
+        folder: Option<&RelPath>,
+        max: usize,
+    ) -> Result<Option<Vec<Entry>>, FilesError> {
+        let mut entries = Vec::new();
+        let mut page = Page { after: None, limit: MAX_PAGE, recursive: false };
+        loop {
+            let Some(listing) = self.tree(folder, &page).await? else { return Ok(None) };
+            entries.extend(listing.entries);
+            if entries.len() > max {
+                return Err(FilesError::TooMany(format!("the folder has more than {max} entries")));
+            }
+            match listing.next.map(|next| next.parse()) {
+                Some(Ok(next)) => page.after = Some(next),
+                _ => return Ok(Some(entries)),
+            }
+        }
     }
 
     /// What is at a path, with what was typed into it until now.

@@ -1,28 +1,22 @@
-//! What a branch's documents remember: their history, the text at a position, who typed which line, documents that
-//! ended, drafts.
+//! What a branch's documents remember: their history, the text at a position, documents that ended, drafts.
 //!
 //! All of it is read from the database, so it tells what is durable and takes nothing from the document's task.
 //! Replaying a log is work for a thread of its own, and only a few replay at once.
 
-use super::document::{Author, Content, DocError, decode_row};
+use super::document::{Author, Content, DocError, state_at};
 use super::files::FilesError;
 use super::hub::Hub;
 use super::members::WriteGrant;
 use crate::base::{DocumentId, DraftId, SessionId};
-use crate::crdt::{FIRST_SERVER_CLIENT, FileFormat, Run, SharedText, compare, decode, inspect};
-use crate::store::{AuthorRange, ChangeRow, Draft, DraftHead, Ended, Past, StoreError};
+use crate::crdt::{FIRST_SERVER_CLIENT, FileFormat, SharedText, compare, decode, inspect};
+use crate::store::{ChangeRow, Draft, DraftHead, Ended, Loaded, Past, StoreError};
 use crate::workspace::RelPath;
 use serde::Serialize;
-use std::collections::{BTreeSet, HashMap};
+use std::collections::{BTreeSet, HashMap, HashSet};
 use tokio::sync::{Semaphore, SemaphorePermit};
 
 /// Replays at once in this process; one more waits.
 static REPLAYS: Semaphore = Semaphore::const_new(2);
-
-/// The author of text that was in the file when it was opened.
-const FILE: &str = "(file)";
-/// The author of text whose session is not known.
-const UNKNOWN: &str = "(unknown)";
 
 /// Why the past can't be told.
 #[derive(Debug, thiserror::Error)]
@@ -89,26 +83,6 @@ pub struct Hunk {
     pub new: Vec<String>,
 }
 
-/// Who typed a part of a line.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct LineAuthor {
-    /// A session's id, or a word in brackets.
-    pub author: String,
-    /// When they typed the newest part of it, to the minute.
-    pub at_ms: i64,
-}
-
-/// Neighbouring lines by the same authors.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Lines {
-    /// The first, counted from 1.
-    pub line: usize,
-    /// How many.
-    pub count: usize,
-    /// Who typed them, who typed most first.
-    pub authors: Vec<LineAuthor>,
-}
-
 /// What can be made of a draft.
 #[derive(Clone, Debug)]
 pub struct DraftText {
@@ -119,32 +93,54 @@ pub struct DraftText {
 }
 
 /// Taken before anything is loaded: what waits for its turn takes no memory.
-async fn turn() -> Result<SemaphorePermit<'static>, HistoryError> {
+pub(super) async fn turn() -> Result<SemaphorePermit<'static>, HistoryError> {
     REPLAYS.acquire().await.map_err(|_| HistoryError::Damaged)
 }
 
-async fn replay<T: Send + 'static>(
+pub(super) async fn replay<T: Send + 'static>(
     _turn: SemaphorePermit<'static>,
     work: impl FnOnce() -> Option<T> + Send + 'static,
 ) -> Result<T, HistoryError> {
     tokio::task::spawn_blocking(work).await.ok().flatten().ok_or(HistoryError::Damaged)
 }
 
-fn text_of(snapshot: &[u8], rows: &[crate::store::LogRow], position: i64) -> Option<SharedText> {
-    let mut updates = vec![snapshot];
-    for row in rows {
-        let in_row = decode_row(&row.data)?;
-        updates.extend((row.first_position..=position).zip(in_row).map(|(_, update)| update));
-    }
-    SharedText::load(updates).ok()
+/// The text at the end of a loaded document's log; `None` when it can't be replayed.
+#[must_use]
+pub fn present_text(loaded: &Loaded) -> Option<String> {
+    let position = loaded.log.last().map_or(loaded.snapshot_position, |row| row.position);
+    state_at(&loaded.snapshot, &loaded.log, position).map(|text| text.text())
 }
 
 impl Hub {
     /// The document that lives at a path now, and its generation.
-    async fn living(&self, path: &RelPath) -> Result<(DocumentId, i64), HistoryError> {
+    pub(super) async fn living(&self, path: &RelPath) -> Result<(DocumentId, i64), HistoryError> {
         let path = self.resolve(path).await?;
         let row = self.context.store.live_document(&self.context.branch, path.as_str()).await?;
         row.map(|row| (row.id, row.generation)).ok_or(HistoryError::NoDocument(path))
+    }
+
+    /// The same where one may have ended: if the file is there again, its next document tells who typed what of it.
+    pub(super) async fn living_again(&self, path: &RelPath) -> Result<(DocumentId, i64), HistoryError> {
+        let path = match self.living(path).await {
+            Err(HistoryError::NoDocument(path)) => path,
+            found => return found,
+        };
+        if self.context.store.last_ended(&self.context.branch, path.as_str()).await?.is_some()
+            && let Err(error) = self.document(&path, false).await
+            && !error.is_no_document()
+        {
+            return Err(error.into());
+        }
+        self.living(&path).await
+    }
+
+    /// Where the branch's documents are, and were.
+    ///
+    /// # Errors
+    /// [`HistoryError::Store`].
+    pub async fn document_paths(&self) -> Result<HashSet<RelPath>, HistoryError> {
+        let rows = self.context.store.documents_of(&self.context.branch).await?;
+        Ok(rows.iter().filter_map(|path| path.parse().ok()).collect())
     }
 
     /// A page of a document's history: at most `limit` entries that begin before position `before`.
@@ -168,7 +164,7 @@ impl Hub {
         self.state(id, position, SharedText::text).await
     }
 
-    async fn state<T: Send + 'static>(
+    pub(super) async fn state<T: Send + 'static>(
         &self,
         id: &DocumentId,
         position: Option<i64>,
@@ -185,7 +181,7 @@ impl Hub {
             Past::Ahead(newest) => Err(HistoryError::Ahead { position, newest }),
             Past::Kept { snapshot, rows } => {
                 let made =
-                    replay(turn, move || text_of(&snapshot, &rows, position).map(|shared| look(&shared)));
+                    replay(turn, move || state_at(&snapshot, &rows, position).map(|shared| look(&shared)));
                 Ok((position, made.await?))
             }
         }
@@ -218,27 +214,6 @@ impl Hub {
         let (to, new) = self.replica(&document, to).await?;
         let (_, old) = self.replica(&document, Some(from)).await?;
         Ok((to, replay(turn().await?, move || Some(hunks(&old, &new))).await?))
-    }
-
-    /// Who typed which line of the newest durable text, and when; with its position.
-    ///
-    /// # Errors
-    /// [`HistoryError::NoDocument`].
-    pub async fn authors(&self, path: &RelPath) -> Result<(i64, Vec<Lines>), HistoryError> {
-        let (document, generation) = self.living(path).await?;
-        let store = &self.context.store;
-        let made_at = store.document_made_at(&document).await?.unwrap_or(0);
-        let (position, runs) = self.state(&document, None, SharedText::runs).await?;
-        // Read after the text, so that whoever wrote some of it is named.
-        let ranges = store.author_ranges(&document).await?;
-        let seed = AuthorRange {
-            client_id: generation,
-            clock_start: 0,
-            clock_end: i64::MAX,
-            session_id: FILE.to_owned(),
-            at_ms: made_at,
-        };
-        Ok((position, replay(turn().await?, move || Some(lines(&runs, &ranges, &seed))).await?))
     }
 
     /// Makes the text of a position the present one, as edits of the caller's merged with what others type meanwhile.
@@ -328,7 +303,7 @@ impl Hub {
             let text = if draft.session_id == Author::Outside.as_str() {
                 decode(&draft.data).ok().map(|(text, _)| text)
             } else {
-                let document = state.and_then(|(snapshot, rows, newest)| text_of(&snapshot, &rows, newest));
+                let document = state.and_then(|(snapshot, rows, newest)| state_at(&snapshot, &rows, newest));
                 text_with(&draft.data, document)
             };
             Some(DraftText { draft, text })
@@ -401,106 +376,9 @@ fn hunks(old: &str, new: &str) -> Vec<Hunk> {
         .collect()
 }
 
-/// Who typed which line: parts of the text joined with the table of who wrote which clocks.
-fn lines(runs: &[Run], ranges: &[AuthorRange], seed: &AuthorRange) -> Vec<Lines> {
-    let unknown =
-        AuthorRange { session_id: UNKNOWN.to_owned(), at_ms: 0, clock_end: i64::MAX, ..seed.clone() };
-    // By client id and clock, as the store gives them.
-    let find = |client: i64, clock: i64| -> &AuthorRange {
-        if client == seed.client_id {
-            return seed;
-        }
-        let after = ranges.partition_point(|range| (range.client_id, range.clock_start) <= (client, clock));
-        let range = after.checked_sub(1).map(|at| &ranges[at]);
-        range.filter(|range| range.client_id == client && clock < range.clock_end).unwrap_or(&unknown)
-    };
-    let mut made: Vec<Lines> = Vec::new();
-    let mut number = 0;
-    let mut line: Vec<(&str, i64, u32)> = Vec::new();
-    let mut end_line = |line: &mut Vec<(&str, i64, u32)>| {
-        number += 1;
-        // A stable order where shares are equal: who comes first in the line.
-        line.sort_by_key(|(_, _, share)| std::cmp::Reverse(*share));
-        let authors: Vec<_> = line
-            .drain(..)
-            .map(|(author, at_ms, _)| LineAuthor { author: author.to_owned(), at_ms })
-            .collect();
-        match made.last_mut() {
-            Some(last) if last.authors == authors => last.count += 1,
-            _ => made.push(Lines { line: number, count: 1, authors }),
-        }
-    };
-    for run in runs {
-        let client = i64::try_from(run.client).unwrap_or(i64::MAX);
-        let mut clock = i64::from(run.clock);
-        let mut range = find(client, clock);
-        for character in run.text.chars() {
-            let outside = clock < range.clock_start || clock >= range.clock_end;
-            if outside || (range.session_id == UNKNOWN && range.client_id == seed.client_id) {
-                range = find(client, clock);
-            }
-            let units = u32::try_from(character.len_utf16()).unwrap_or(1);
-            match line.iter_mut().find(|(author, ..)| *author == range.session_id) {
-                Some((_, at_ms, share)) => {
-                    *at_ms = (*at_ms).max(range.at_ms);
-                    *share += units;
-                }
-                None => line.push((&range.session_id, range.at_ms, units)),
-            }
-            clock += i64::from(units);
-            if character == '\n' {
-                end_line(&mut line);
-            }
-        }
-    }
-    if !line.is_empty() {
-        end_line(&mut line);
-    }
-    made
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
-
-    fn range(client_id: i64, clock_start: i64, clock_end: i64, session: &str, at_ms: i64) -> AuthorRange {
-        AuthorRange { client_id, clock_start, clock_end, session_id: session.into(), at_ms }
-    }
-
-    fn run(client: u64, clock: u32, text: &str) -> Run {
-        Run { client, clock, text: text.into() }
-    }
-
-    #[test]
-    fn lines_name_who_typed_most_of_them_first() {
-        let seed = range(99, 0, i64::MAX, FILE, 1);
-        let ranges = [range(7, 0, 3, "ann", 10), range(7, 3, 9, "ann", 20), range(8, 0, 2, "bob", 30)];
-        let runs = [
-            run(99, 1, "one\ntwo\nthr"),
-            run(7, 2, "AA"),
-            run(99, 12, "ee\n"),
-            run(8, 0, "b\n"),
-            run(8, 2, "?"),
-        ];
-        let told: Vec<_> = lines(&runs, &ranges, &seed)
-            .into_iter()
-            .map(|lines| {
-                let who: Vec<_> = lines.authors.into_iter().map(|of| (of.author, of.at_ms)).collect();
-                (lines.line, lines.count, who)
-            })
-            .collect();
-        let file = || (FILE.to_owned(), 1);
-        assert_eq!(
-            told,
-            [
-                (1, 2, vec![file()]),
-                (3, 1, vec![file(), ("ann".into(), 20)]),
-                (4, 1, vec![("bob".into(), 30)]),
-                (5, 1, vec![(UNKNOWN.into(), 0)]),
-            ]
-        );
-        assert!(lines(&[], &ranges, &seed).is_empty());
-    }
 
     #[test]
     fn hunks_count_lines_from_one() {

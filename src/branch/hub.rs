@@ -2,14 +2,15 @@
 
 use super::document::{self, Content, DocError, Document, OpenContext, WriteBase};
 use super::events::{Event, Events, Own};
-use super::members::{Member, Members, Seat, WriteGrant};
+use super::members::{Member, Members, NotMoved, Seat, WriteGrant};
 use super::moves::Follows;
 use super::plain;
 use super::ports::Ports;
 use super::registry::BranchOptions;
 use super::terminals::Terminals;
 use super::versions::{Version, Versions};
-use super::watch::{Quiet, Sign, Signs, Watcher};
+use super::watch::{Quiet, Seen, Sign, Signs, Watch, Watcher};
+use crate::audit::{Audit, By, Noted};
 use crate::base::{BranchId, Clock, SessionId, Tasks};
 use crate::branch::LogWriter;
 use crate::crdt::decode;
@@ -20,11 +21,11 @@ use crate::workspace::{FsError, Kind, RelPath, Workspace};
 use bytes::Bytes;
 use parking_lot::Mutex;
 use std::collections::HashMap;
-use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicI64, Ordering};
 use std::sync::{Arc, Weak};
 use tokio::sync::{
-    Mutex as AsyncMutex, OnceCell, OwnedMutexGuard, OwnedRwLockReadGuard, OwnedSemaphorePermit, RwLock,
-    Semaphore,
+    Mutex as AsyncMutex, OnceCell, OwnedMutexGuard, OwnedRwLockReadGuard, OwnedRwLockWriteGuard,
+    OwnedSemaphorePermit, RwLock, Semaphore,
 };
 use tokio::time::Instant;
 use tokio_util::sync::{CancellationToken, DropGuard};
@@ -39,6 +40,8 @@ const MAX_FILE_BYTES: u64 = 64 * 1024 * 1024;
 
 /// Requests and sockets of previews of one branch at once.
 const VISITS: usize = 512;
+/// Archives of one branch that are sent at once: each holds some files in memory.
+const ARCHIVES: usize = 4;
 
 /// A request or socket under way to what a branch serves: it keeps the branch open, and its place among 512.
 #[derive(Debug)]
@@ -55,6 +58,16 @@ impl Visit {
     }
 }
 
+/// See [`Hub::back_to`].
+#[derive(Debug)]
+pub struct BackTo(Arc<Mutex<Option<i64>>>);
+
+impl Drop for BackTo {
+    fn drop(&mut self) {
+        *self.0.lock() = None;
+    }
+}
+
 pub(super) type Slot = Arc<AsyncMutex<Option<Document>>>;
 
 /// A resolved path while something is opened or written there: nobody else does, and no path of the branch moves.
@@ -68,15 +81,20 @@ pub(super) struct Place {
 pub(super) struct Shared {
     pub(super) store: Store,
     pub(super) log: LogWriter,
+    pub(super) audit: Audit,
     pub(super) clock: Clock,
     pub(super) tasks: Tasks,
     pub(super) watcher: Arc<Watcher>,
 }
 
+/// How long after git's first write in a row listeners are told.
+const GIT_QUIET: std::time::Duration = std::time::Duration::from_millis(100);
+
 /// See the module's docs.
 #[derive(Debug)]
 pub struct Hub {
     pub(super) context: OpenContext,
+    audit: Audit,
     members: Members,
     terminals: Terminals,
     pub(super) slots: Mutex<HashMap<RelPath, Slot>>,
@@ -88,11 +106,17 @@ pub struct Hub {
     network: OnceCell<Network>,
     ports: Ports,
     visits: Arc<Semaphore>,
+    archives: Arc<Semaphore>,
+    /// Milliseconds since 1970.
+    visited_at_ms: AtomicI64,
     /// Whoever runs processes in the branch's folders.
     runners: TaskTracker,
     /// Cancelled when the hub goes.
     going: CancellationToken,
     pub(super) follows: Arc<Follows>,
+    pub(super) watch: Watch,
+    /// Held by who changes the branch with git.
+    git: Arc<tokio::sync::Mutex<()>>,
     /// Ends the hub's own tasks.
     _closed: DropGuard,
 }
@@ -110,14 +134,14 @@ impl Hub {
         shared: Shared,
         options: &BranchOptions,
     ) -> Result<Arc<Self>, StoreError> {
-        let Shared { store, log, clock, tasks, watcher } = shared;
+        let Shared { store, log, audit, clock, tasks, watcher } = shared;
         let stop = tasks.stopping().clone();
         let closed = stop.child_token();
         let events = Events::new(clock.clone());
         let egress = Arc::clone(&options.egress);
         let ports = Ports::new(Arc::clone(&events), egress.reach);
         let follows = Arc::new(Follows::default());
-        let signs = watcher.watch(&workspace).await;
+        let (signs, watch) = watcher.watch(&workspace).await;
         let context = OpenContext {
             branch,
             workspace,
@@ -128,11 +152,14 @@ impl Hub {
             events,
             tasks: tasks.clone(),
             stop,
+            writing: Arc::default(),
+            back_to: Arc::default(),
             max_bytes: options.max_document_bytes,
         };
         let hub = Arc::new(Self {
             terminals: Terminals::new(Arc::clone(&context.events), context.clock.clone(), tasks.clone()),
             context,
+            audit,
             members: Members::default(),
             slots: Mutex::default(),
             tree: Arc::default(),
@@ -142,8 +169,12 @@ impl Hub {
             ports,
             runners: TaskTracker::new(),
             visits: Arc::new(Semaphore::new(VISITS)),
+            archives: Arc::new(Semaphore::new(ARCHIVES)),
+            visited_at_ms: AtomicI64::new(0),
             going: closed.child_token(),
             follows: Arc::clone(&follows),
+            watch,
+            git: Arc::default(),
             _closed: closed.clone().drop_guard(),
         });
         tasks.spawn(Self::hear(Arc::downgrade(&hub), signs, Arc::clone(&follows), closed.clone()));
@@ -186,20 +217,12 @@ impl Hub {
     /// Hands what the watcher sees to the open documents; of other paths it tells the listeners itself.
     async fn hear(hub: Weak<Self>, mut signs: Signs, follows: Arc<Follows>, closed: CancellationToken) {
         let mut quiet = Quiet::default();
+        let mut git_due: Option<Instant> = None;
         loop {
-            let due = quiet.due();
-            let mut is_look_due = false;
-            let unwatched = signs.unwatched();
-            let sign = tokio::select! {
+            let due = quiet.due().into_iter().chain(git_due).min();
+            let seen = tokio::select! {
                 () = closed.cancelled() => return,
-                () = unwatched => {
-                    is_look_due = true;
-                    None
-                }
-                sign = signs.next() => match sign {
-                    Some(sign) => Some(sign),
-                    None => return,
-                },
+                seen = signs.next() => Some(seen),
                 () = async {
                     match due {
                         Some(due) => tokio::time::sleep_until(due).await,
@@ -208,19 +231,30 @@ impl Hub {
                 } => None,
             };
             let Some(hub) = hub.upgrade() else { return };
-            let has_overflowed = signs.overflowed();
-            if has_overflowed || is_look_due {
-                for document in hub.open_in(None).await {
-                    document.file_event(false).await;
+            let (path, sign) = match seen {
+                None => {
+                    if git_due.take_if(|due| *due <= Instant::now()).is_some() {
+                        hub.events().publish(&Event::GitChanged);
+                    }
+                    quiet.tell(hub.workspace(), hub.events(), Instant::now()).await;
+                    continue;
                 }
-            }
-            if has_overflowed {
-                quiet.clear();
-                hub.events().publish(&Event::Reset);
-            }
-            let Some((path, sign)) = sign else {
-                quiet.tell(hub.workspace(), hub.events(), Instant::now()).await;
-                continue;
+                Some(Seen::Git) => {
+                    // One step of git's writes several files.
+                    git_due.get_or_insert_with(|| Instant::now() + GIT_QUIET);
+                    continue;
+                }
+                Some(Seen::At(path, sign)) => (path, sign),
+                Some(seen) => {
+                    for document in hub.open_in(None).await {
+                        document.file_event(false).await;
+                    }
+                    if matches!(seen, Seen::Lost) {
+                        quiet.clear();
+                        hub.events().publish(&Event::Reset);
+                    }
+                    continue;
+                }
             };
             let is_closed = matches!(sign, Sign::Closed | Sign::MovedHere);
             match &sign {
@@ -230,6 +264,7 @@ impl Hub {
             match hub.open_document(&path).await {
                 // Told besides its two halves, which documents have heard.
                 Some(_) if matches!(sign, Sign::MovedFrom(_)) => {}
+                Some(document) if sign == Sign::MovedHere && hub.gives_way(&path, &document).await => {}
                 Some(document) => document.file_event(is_closed).await,
                 None => quiet.note(path, &sign, Instant::now()),
             }
@@ -257,11 +292,50 @@ impl Hub {
         self.network.get()
     }
 
+    /// The turn to change the branch with git: one at a time has it, in the order in which they asked.
+    pub async fn git_turn(&self) -> tokio::sync::OwnedMutexGuard<()> {
+        Arc::clone(&self.git).lock_owned().await
+    }
+
+    /// Keeps files as they are: waits for what is being written, then nothing typed is written until what is returned is
+    /// dropped. Between the moment in which git looks whether a file has uncommitted work and the one in which it replaces
+    /// it, such a write would be undone by git, as if somebody had deleted what was typed.
+    pub async fn hold_writing(&self) -> OwnedRwLockWriteGuard<()> {
+        Arc::clone(&self.context.writing).write_owned().await
+    }
+
+    /// Until what is returned is dropped, what comes into files from outside is what stood there at this time: whoever typed
+    /// it then has typed it.
+    #[must_use]
+    pub fn back_to(&self, at_ms: i64) -> BackTo {
+        *self.context.back_to.lock() = Some(at_ms);
+        BackTo(Arc::clone(&self.context.back_to))
+    }
+
     /// Begins a visit; `None` when 512 are under way.
     #[must_use]
     pub fn visit(self: Arc<Self>) -> Option<Visit> {
         let place = Arc::clone(&self.visits).try_acquire_owned().ok()?;
+        self.visited_at_ms.store(self.now_ms(), Ordering::Relaxed);
         Some(Visit { hub: self, _place: place })
+    }
+
+    /// A turn to make an archive of the branch's files; `None` when four are under way.
+    #[must_use]
+    pub fn archive_turn(&self) -> Option<OwnedSemaphorePermit> {
+        Arc::clone(&self.archives).try_acquire_owned().ok()
+    }
+
+    /// Whether visits are under way.
+    #[must_use]
+    pub fn has_visits(&self) -> bool {
+        self.visits.available_permits() < VISITS
+    }
+
+    /// When the last visit began, in milliseconds since 1970; 0 before the first.
+    #[must_use]
+    pub fn visited_at_ms(&self) -> i64 {
+        self.visited_at_ms.load(Ordering::Relaxed)
     }
 
     /// A session as the database has it at this moment, felt on what its member holds open.
@@ -290,7 +364,27 @@ impl Hub {
     /// Counts a member as present, for listeners, as long as the seat lives.
     #[must_use]
     pub fn sit(&self, member: &Arc<Member>) -> Seat {
-        Seat::take(member, self.events(), self.now_ms())
+        let (seat, is_first) = Seat::take(member, self.events(), self.now_ms());
+        if is_first {
+            self.audit.note(Noted {
+                action: "session.joined",
+                by: By::Session(member.session().clone()),
+                branch: Some(self.context.branch.clone()),
+                address: None,
+                subject: None,
+                detail: serde_json::Map::new(),
+            });
+        }
+        seat
+    }
+
+    /// Notes what a session looks at, and tells the others.
+    ///
+    /// # Errors
+    /// When it may not say so now.
+    pub fn look(&self, session: &SessionId, at: Option<RelPath>) -> Result<(), NotMoved> {
+        let member = self.members.present().into_iter().find(|member| member.session() == session);
+        member.ok_or(NotMoved::NotConnected)?.look(at, self.events(), self.now_ms())
     }
 
     /// Makes a changed session row felt on everything that its member holds open, and tells the listeners.
@@ -367,7 +461,9 @@ impl Hub {
         &self.context.store
     }
 
-    pub(super) fn now_ms(&self) -> i64 {
+    /// The time, as its clock has it.
+    #[must_use]
+    pub fn now_ms(&self) -> i64 {
         self.context.clock.now_ms()
     }
 
@@ -475,6 +571,7 @@ impl Hub {
         if self.is_closed.load(Ordering::SeqCst) {
             return Err(DocError::Closed);
         }
+        self.watch.hold(&place.path).await;
         let context = self.context.clone();
         let opening = self.context.tasks.spawn(async move {
             if let Some(document) = &*place.held {
@@ -623,6 +720,8 @@ impl Hub {
         let (content, is_new) = loop {
             match self.known(self.place(path).await?).await? {
                 Known::Plain(_place) => {
+                    // Not under git's hands, which would undo it.
+                    let _writing = self.context.writing.read().await;
                     let request = plain::Request { base, base_text, bytes };
                     let present = self.read_plain(path).await?;
                     let (workspace, versions) = (&self.context.workspace, &self.context.versions);

@@ -35,6 +35,7 @@ pub enum LogError {
 
 struct Request {
     append: Append,
+    came: std::time::Instant,
     reply: oneshot::Sender<Result<(), LogError>>,
 }
 
@@ -70,10 +71,17 @@ impl LogWriter {
         self.is_stuck.load(Ordering::Relaxed)
     }
 
+    /// Appends that wait now.
+    #[must_use]
+    pub fn waiting(&self) -> usize {
+        QUEUE - self.queue.capacity()
+    }
+
     /// Hands over an append; the receiver hears when it is durable. Waits while the queue is full.
     pub async fn append(&self, append: Append) -> oneshot::Receiver<Result<(), LogError>> {
         let (reply, done) = oneshot::channel();
-        if let Err(mpsc::error::SendError(request)) = self.queue.send(Request { append, reply }).await {
+        let came = std::time::Instant::now();
+        if let Err(mpsc::error::SendError(request)) = self.queue.send(Request { append, came, reply }).await {
             let _ = request.reply.send(Err(LogError::Stopped));
         }
         done
@@ -88,12 +96,17 @@ async fn write_groups(
 ) {
     let mut group = Vec::new();
     while requests.recv_many(&mut group, GROUP).await > 0 {
+        // The first of them has waited longest.
+        let came = group.first().map(|request: &Request| request.came);
         let (appends, replies): (Vec<_>, Vec<_>) =
             group.drain(..).map(|request| (request.append, request.reply)).unzip();
         metrics::histogram!("perch_log_group_size")
             .record(f64::from(u32::try_from(appends.len()).unwrap_or(u32::MAX)));
         match write(store, &appends, is_stuck, &wait).await {
             Ok(()) => {
+                if let Some(came) = came {
+                    metrics::histogram!("perch_log_append_seconds").record(came.elapsed().as_secs_f64());
+                }
                 for reply in replies {
                     let _ = reply.send(Ok(()));
                 }

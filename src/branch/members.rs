@@ -7,6 +7,7 @@ use super::document::Author;
 use super::events::{Event, Events};
 use crate::base::{Permission, SessionId};
 use crate::store::SessionRow;
+use crate::workspace::RelPath;
 use parking_lot::Mutex;
 use std::collections::HashMap;
 use std::sync::Arc;
@@ -67,6 +68,26 @@ pub struct Member {
     session: SessionId,
     standing: watch::Sender<Standing>,
     connected: Mutex<Connected>,
+    looking: Mutex<Looking>,
+}
+
+/// The least time between two changes of what a session says it looks at, in milliseconds.
+pub const MOVES_EVERY_MS: i64 = 100;
+
+/// What a session looks at, as it says itself.
+#[derive(Debug, Default)]
+struct Looking {
+    at: Option<RelPath>,
+    moved_at_ms: i64,
+}
+
+/// A session's word of what it looks at was not taken.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum NotMoved {
+    /// It has neither a socket nor an event stream open.
+    NotConnected,
+    /// It said so less than [`MOVES_EVERY_MS`] ago.
+    TooSoon,
 }
 
 /// How many connections a member has, and since when it has any.
@@ -86,16 +107,19 @@ pub struct Seat {
 }
 
 impl Seat {
-    pub(super) fn take(member: &Arc<Member>, events: &Arc<Events>, now_ms: i64) -> Self {
+    /// The seat, and whether the member has no other.
+    pub(super) fn take(member: &Arc<Member>, events: &Arc<Events>, now_ms: i64) -> (Self, bool) {
         let mut connected = member.connected.lock();
-        if connected.count == 0 {
+        let is_first = connected.count == 0;
+        if is_first {
+            metrics::gauge!("perch_sessions").increment(1);
             connected.since_ms = now_ms;
             let (session, name) = (member.session.clone(), member.standing().name);
             events.publish(&Event::SessionJoined { session, name });
         }
         connected.count += 1;
         drop(connected);
-        Self { member: Arc::clone(member), events: Arc::clone(events) }
+        (Self { member: Arc::clone(member), events: Arc::clone(events) }, is_first)
     }
 }
 
@@ -104,6 +128,8 @@ impl Drop for Seat {
         let mut connected = self.member.connected.lock();
         connected.count -= 1;
         if connected.count == 0 {
+            metrics::gauge!("perch_sessions").decrement(1);
+            *self.member.looking.lock() = Looking::default();
             self.events.publish(&Event::SessionLeft { session: self.member.session.clone() });
         }
     }
@@ -132,6 +158,37 @@ impl Member {
     #[must_use]
     pub fn connected(&self) -> Connected {
         *self.connected.lock()
+    }
+
+    /// What it looks at, as it says itself, from the workspace's root.
+    #[must_use]
+    pub fn looks_at(&self) -> Option<RelPath> {
+        self.looking.lock().at.clone()
+    }
+
+    /// Notes what it looks at; the others hear of it.
+    ///
+    /// # Errors
+    /// When it may not say so now; the path that was said last stays.
+    pub(super) fn look(&self, at: Option<RelPath>, events: &Events, now_ms: i64) -> Result<(), NotMoved> {
+        // Held throughout: the end of the last connection forgets what is noted here.
+        let connected = self.connected.lock();
+        if connected.count == 0 {
+            return Err(NotMoved::NotConnected);
+        }
+        let mut looking = self.looking.lock();
+        if looking.at == at {
+            return Ok(());
+        }
+        if now_ms.saturating_sub(looking.moved_at_ms) < MOVES_EVERY_MS {
+            return Err(NotMoved::TooSoon);
+        }
+        let path = at.as_ref().map(ToString::to_string);
+        *looking = Looking { at, moved_at_ms: now_ms };
+        events.publish(&Event::SessionMoved { session: self.session.clone(), path });
+        drop(looking);
+        drop(connected);
+        Ok(())
     }
 
     fn update(&self, now: Standing) {
@@ -197,6 +254,7 @@ impl Members {
             session: row.id.clone(),
             standing: watch::Sender::new(standing),
             connected: Mutex::default(),
+            looking: Mutex::default(),
         });
         present.members.insert(row.id.clone(), Arc::clone(&member));
         member
@@ -251,6 +309,8 @@ mod tests {
             name: None,
             email: None,
             color: "#1f77b4".into(),
+            credited: true,
+            may_fork: false,
             epoch: 1,
             created_at_ms: 0,
             updated_at_ms,
@@ -282,6 +342,16 @@ mod tests {
             told.push(one.json.contains("session.joined"));
         }
         assert_eq!(told, [true, false], "the first that came, the last that left");
+        let at = |path: &str| Some(path.parse().unwrap());
+        assert_eq!(ann.look(at("a"), &events, 100), Err(NotMoved::NotConnected));
+        let seat = Seat::take(&ann, &events, 5);
+        assert_eq!(ann.look(at("a"), &events, 100), Ok(()));
+        assert_eq!(ann.look(at("b"), &events, 199), Err(NotMoved::TooSoon));
+        assert_eq!(ann.look(at("a"), &events, 199), Ok(()), "nothing new is not too soon");
+        assert_eq!(ann.looks_at(), at("a"));
+        assert_eq!(ann.look(at("b"), &events, 200), Ok(()));
+        drop(seat);
+        assert_eq!(ann.looks_at(), None, "who is gone looks at nothing");
         members.changed(&row(Permission::Write, 4));
         members.close();
         members.changed(&row(Permission::Write, 9));

@@ -1,5 +1,7 @@
 //! A live branch: its documents, its members, its place on disk.
 
+mod authors;
+mod credits;
 mod document;
 mod edits;
 mod events;
@@ -19,17 +21,18 @@ mod versions;
 mod watch;
 mod wire;
 
+pub use authors::{Authored, LineAuthor, Lines, Typed};
 pub use document::{
     Author, ConnectionId, Content, DocError, Document, Incoming, Join, WriteBase, decode_row,
 };
 pub use edits::{EditError, TextEdit};
 pub use events::{EVENTS_KEPT, Event, EventId, EventJson, Events, Listener, MAX_LISTENERS, Told};
 pub use files::{Edited, FilesError, Searched};
-pub use history::{DraftText, History, HistoryError, Hunk, LineAuthor, Lines};
-pub use hub::{Hub, Visit};
+pub use history::{DraftText, History, HistoryError, Hunk, present_text};
+pub use hub::{BackTo, Hub, Visit};
 pub use log_writer::{LogError, LogWriter};
-pub use making::{ArchiveFormat, Credentials, Git, Phase, Progress};
-pub use members::{Connected, Member, Members, Seat, Standing, WriteGrant};
+pub use making::{ArchiveFormat, Credentials, Git, Packed, Packer, Phase, Progress, read_beneath};
+pub use members::{Connected, MOVES_EVERY_MS, Member, Members, NotMoved, Seat, Standing, WriteGrant};
 pub use outbox::{Channel, Close, MAX_BYTES, MAX_FRAMES, Outbox, Pushed, Taken};
 pub use ports::{OpenPort, Ports};
 pub use registry::{BranchChange, BranchError, BranchOptions, Branches, NewBranch, Source};
@@ -39,4 +42,4 @@ pub use terminals::{
     TerminalError, Terminals, Viewer,
 };
 pub use versions::{Version, Versions};
-pub use wire::Wire;
+pub use wire::{Told as ToldInside, Wire};

@@ -7,7 +7,7 @@
 //! While a rename is under way nobody opens a path of the branch (`Hub::tree`), and the open documents that it moves
 //! hold still; both last for as long as the disk and the database need.
 
-use super::document::{DocError, Held};
+use super::document::{DocError, Document, Held};
 use super::events::{Event, Own};
 use super::files::FilesError;
 use super::hub::Hub;
@@ -209,6 +209,9 @@ impl Hub {
                     Err(error) => return Err(error),
                 },
             };
+            if held.is_some() {
+                self.watch.hold(&target).await;
+            }
             moving.push(Moving { row: row.id, from: path, to: target, held });
         }
         Ok(moving)
@@ -274,6 +277,33 @@ impl Hub {
         }
     }
 
+    /// Whether something that was renamed from outside brings a document to `path`. One that never had a file or an edit,
+    /// as who comes back to an old path begins it, gives way to it; then there is nothing to be told.
+    pub(super) async fn gives_way(&self, path: &RelPath, document: &Document) -> bool {
+        match self.follows.to(path) {
+            Some((from, _)) => !self.open_in(Some(&from)).await.is_empty() && document.give_way().await,
+            None => false,
+        }
+    }
+
+    /// Ends documents at or beneath a path that never had a file or an edit. `false`: others are there.
+    async fn clear_blank(&self, path: &RelPath) -> Result<bool, DocError> {
+        for document in self.open_in(Some(path)).await {
+            if !document.give_way().await {
+                return Ok(false);
+            }
+        }
+        let store = self.store();
+        for row in store.documents_beneath(self.branch(), path.as_str()).await.map_err(log_error)? {
+            let newest = store.positions(&row.id).await.map_err(log_error)?.map(|(_, newest)| newest);
+            if row.disk.synced_hash.is_some() || row.disk.intent.is_some() || newest != Some(0) {
+                return Ok(false);
+            }
+            store.close_document(&row.id, "replaced", None, self.now_ms()).await.map_err(log_error)?;
+        }
+        Ok(true)
+    }
+
     async fn follow(&self, from: &RelPath, to: &RelPath) -> Result<(), DocError> {
         let _tree = self.tree.write().await;
         let workspace = self.workspace();
@@ -281,11 +311,12 @@ impl Hub {
         let arrived = workspace.stat(to).await.map_err(disk_error)?;
         let arrived = arrived.is_some_and(|stat| matches!(stat.kind, Kind::File | Kind::Folder));
         let store = self.store();
-        if is_back
-            || !arrived
-            || !self.open_in(Some(to)).await.is_empty()
-            || !store.documents_beneath(self.branch(), to.as_str()).await.map_err(log_error)?.is_empty()
-        {
+        if is_back || !arrived {
+            return Ok(());
+        }
+        let brings =
+            !store.documents_beneath(self.branch(), from.as_str()).await.map_err(log_error)?.is_empty();
+        if !brings || !self.clear_blank(to).await? {
             return Ok(());
         }
         let mut moving = self.hold_all(from, to).await?;

@@ -26,6 +26,8 @@ pub struct OpenPort {
     pub process: Option<String>,
     /// The session whose process it is.
     pub session: Option<SessionId>,
+    /// The command of that session which the process came of, see [`super::Pty::number`].
+    pub command: Option<u32>,
 }
 
 #[derive(Debug, Default)]
@@ -97,9 +99,9 @@ fn merged(reports: &HashMap<SessionId, Vec<Port>>) -> BTreeMap<NonZeroU16, OpenP
     let mut sessions: Vec<_> = reports.iter().collect();
     sessions.sort_unstable_by_key(|(session, _)| *session);
     for (session, seen) in sessions {
-        for Port { port, address, process, pid } in seen {
-            let session = pid.map(|_| session.clone());
-            let found = OpenPort { port: *port, address: *address, process: process.clone(), session };
+        for Port { port, address, process, pid, command } in seen {
+            let (session, process) = (pid.map(|_| session.clone()), process.clone());
+            let found = OpenPort { port: *port, address: *address, process, session, command: *command };
             let known = open.entry(*port).or_insert_with(|| found.clone());
             if known.session.is_none() {
                 *known = found;
@@ -120,6 +122,7 @@ mod tests {
             address: Address::Any,
             process: process.map(str::to_owned),
             pid: process.map(|_| 7),
+            command: None,
         }
     }
 

@@ -5,6 +5,7 @@ use super::log_writer::LogWriter;
 use super::making::{self, ArchiveFormat, Git, Making, Phase, Progress};
 use super::versions::Shelf;
 use super::watch::Watcher;
+use crate::audit::{self, Audit};
 use crate::base::{BranchId, Clock, Tasks};
 use crate::egress;
 use crate::sandbox::Owners;
@@ -141,6 +142,8 @@ pub struct BranchOptions {
     pub owners: Owners,
     /// How sessions reach the network.
     pub egress: Arc<egress::Options>,
+    /// How much of the audit log is kept.
+    pub audit: audit::Bounds,
 }
 
 /// See the module's docs; cheap to clone.
@@ -166,6 +169,7 @@ struct Inner {
     options: BranchOptions,
     store: Store,
     log: LogWriter,
+    audit: Audit,
     clock: Clock,
     tasks: Tasks,
     open: Mutex<HashMap<BranchId, Open>>,
@@ -194,15 +198,17 @@ impl Branches {
     #[must_use]
     pub fn new(options: BranchOptions, store: Store, clock: Clock, tasks: Tasks) -> Self {
         let log = LogWriter::start(store.clone(), &tasks);
+        let audit = Audit::start(store.clone(), clock.clone(), options.audit, &tasks);
         let inner = Inner {
             options,
             store,
             log,
+            audit,
             clock,
+            watcher: Arc::new(Watcher::new(tasks.clone())),
             tasks,
             open: Mutex::default(),
             versions: Shelf::default(),
-            watcher: Watcher::new(),
             making: Mutex::default(),
             going: Mutex::default(),
             measuring: Mutex::default(),
@@ -505,12 +511,15 @@ impl Branches {
                 making.at(Phase::Copying, None);
                 // Editors' texts are on disk when this returns.
                 let hub = self.hub(&from).await.map_err(|error| error.to_string())?;
+                // What git is about to change is copied before or after.
+                let _turn = hub.git_turn().await;
                 hub.flush_in(None).await.map_err(|error| error.to_string())?;
                 let (making, source, folder) = (Arc::clone(making), self.folder(&from), folder.clone());
                 blocking(move || {
                     std::fs::remove_dir(folder.join("home")).map_err(|error| error.to_string())?;
                     making::copy(&source.join("home"), &folder.join("home"), ".private", &making)?;
-                    making::copy(&source.join("workspace"), &workspace, "", &making)
+                    making::copy(&source.join("workspace"), &workspace, "", &making)?;
+                    making::settle(&workspace)
                 })
                 .await?;
                 // Deleted meanwhile, what was copied may not be all.
@@ -606,6 +615,7 @@ impl Branches {
                 let shared = Shared {
                     store: inner.store.clone(),
                     log: inner.log.clone(),
+                    audit: inner.audit.clone(),
                     clock: inner.clock.clone(),
                     tasks: inner.tasks.clone(),
                     watcher: Arc::clone(&inner.watcher),
@@ -798,6 +808,18 @@ impl Branches {
         Ok(())
     }
 
+    /// Branches that are open now, and appends that wait for the database.
+    #[must_use]
+    pub fn figures(&self) -> (usize, usize) {
+        (self.inner.open.lock().len(), self.inner.log.waiting())
+    }
+
+    /// Where it is noted who did what.
+    #[must_use]
+    pub fn audit(&self) -> &Audit {
+        &self.inner.audit
+    }
+
     /// Whether the database takes edits now.
     #[must_use]
     pub fn takes_edits(&self) -> bool {
@@ -873,6 +895,7 @@ mod tests {
             max_branch_bytes: 1_000,
             owners: Owners::default(),
             egress: Arc::default(),
+            audit: audit::Bounds { entries: 10, days: 1 },
         };
         let branches = Branches::new(options, store, Clock::system(), tasks.clone());
         let new = NewBranch { name: "b".into(), source: Source::Empty };

@@ -1,4 +1,4 @@
-//! The two frame languages that a document speaks, so that it encodes each broadcast once per language.
+//! The frame languages that a document speaks, so that it encodes each broadcast once per language.
 
 use crate::crdt::{frame, hocuspocus};
 use bytes::Bytes;
@@ -11,6 +11,43 @@ pub enum Wire {
     YWebsocket,
     /// Hocuspocus: many per socket, each frame led by the document's name as the client wrote it.
     Hocuspocus(Arc<str>),
+    /// A replica in this process, which speaks for a client of another protocol: see [`Told`].
+    Inside,
+}
+
+/// What a document tells a replica in this process.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Told {
+    /// It asks for what it lacks.
+    Asks,
+    /// One update: what the replica lacks, or news.
+    Update(Bytes),
+    /// Presence.
+    Presence(Bytes),
+    /// An update of the replica's is durable, or was refused.
+    Answer(bool),
+}
+
+impl Told {
+    /// What a frame of [`Wire::Inside`] says.
+    #[must_use]
+    pub fn read(mut frame: Bytes) -> Option<Self> {
+        let kind = *frame.first()?;
+        bytes::Buf::advance(&mut frame, 1);
+        Some(match kind {
+            0 => Self::Asks,
+            1 => Self::Update(frame),
+            2 => Self::Presence(frame),
+            _ => Self::Answer(kind == 3),
+        })
+    }
+}
+
+fn inside(kind: u8, payload: &[u8]) -> Bytes {
+    let mut frame = Vec::with_capacity(payload.len() + 1);
+    frame.push(kind);
+    frame.extend_from_slice(payload);
+    frame.into()
 }
 
 impl Wire {
@@ -20,6 +57,7 @@ impl Wire {
         match self {
             Self::YWebsocket => frame::sync_step1(state_vector),
             Self::Hocuspocus(name) => hocuspocus::sync_step1(name, state_vector),
+            Self::Inside => inside(0, state_vector),
         }
     }
 
@@ -29,6 +67,7 @@ impl Wire {
         match self {
             Self::YWebsocket => frame::sync_step2(update),
             Self::Hocuspocus(name) => hocuspocus::sync_step2(name, update),
+            Self::Inside => inside(1, update),
         }
     }
 
@@ -38,6 +77,7 @@ impl Wire {
         match self {
             Self::YWebsocket => frame::update(update),
             Self::Hocuspocus(name) => hocuspocus::update(name, update),
+            Self::Inside => inside(1, update),
         }
     }
 
@@ -47,6 +87,7 @@ impl Wire {
         match self {
             Self::YWebsocket => frame::awareness(payload),
             Self::Hocuspocus(name) => hocuspocus::awareness(name, payload),
+            Self::Inside => inside(2, payload),
         }
     }
 
@@ -57,6 +98,7 @@ impl Wire {
             Self::YWebsocket if durable => None,
             Self::YWebsocket => Some(frame::permission_denied("this session can only read")),
             Self::Hocuspocus(name) => Some(hocuspocus::sync_status(name, durable)),
+            Self::Inside => Some(inside(if durable { 3 } else { 4 }, &[])),
         }
     }
 }

@@ -229,6 +229,20 @@ impl Awareness {
 
 type State = (u64, u32, Option<Map<String, Value>>);
 
+/// The states of a payload: client id and what it shows, nothing for one that left.
+///
+/// # Errors
+/// [`AwarenessError`].
+pub fn shown(payload: &[u8]) -> Result<Vec<(u64, Option<Value>)>, AwarenessError> {
+    Ok(parse(payload)?.into_iter().map(|(client, _, state)| (client, state.map(Value::Object))).collect())
+}
+
+/// A payload with one state; `null` says goodbye. `clock` rises with each.
+#[must_use]
+pub fn showing(client: u64, clock: u32, state: &Value) -> Bytes {
+    encode(&[(client, clock, state.to_string())])
+}
+
 fn parse(payload: &[u8]) -> Result<Vec<State>, AwarenessError> {
     let mut reader = Reader::new(payload);
     let count = reader.count()?;

@@ -49,6 +49,57 @@ pub fn diff(old: &str, new: &str) -> Vec<Edit> {
     to_utf16(old, &byte_edits(old, new))
 }
 
+/// The parts of `new`, in bytes, that are not in `old`.
+#[must_use]
+pub fn inserted(old: &str, new: &str) -> Vec<Range<usize>> {
+    let mut parts = Vec::new();
+    // How far the new text is ahead of the old one.
+    let (mut more, mut less) = (0, 0);
+    for edit in byte_edits(old, new) {
+        let start = edit.start + more - less;
+        if !edit.insert.is_empty() {
+            parts.push(start..start + edit.insert.len());
+        }
+        more += edit.insert.len();
+        less += edit.end - edit.start;
+    }
+    parts
+}
+
+/// The parts of `old`, in bytes, that are in `new` too, each with where it begins there.
+#[must_use]
+pub fn kept(old: &str, new: &str) -> Vec<(Range<usize>, usize)> {
+    let mut parts = Vec::new();
+    let (mut at, mut new_at) = (0, 0);
+    let mut keep = |range: Range<usize>, begins: usize| {
+        if !range.is_empty() {
+            parts.push((range, begins));
+        }
+    };
+    for edit in byte_edits(old, new) {
+        keep(at..edit.start, new_at);
+        new_at += edit.start - at + edit.insert.len();
+        at = edit.end;
+    }
+    keep(at..old.len(), new_at);
+    parts
+}
+
+/// Which whole lines of `old` are in `new` too, each as its numbers there and there, from 0; ascending in both. Whether a
+/// last line has its end makes no difference.
+#[must_use]
+pub fn same_lines(old: &str, new: &str) -> Vec<(usize, usize)> {
+    let bare = |text| lines(text).into_iter().map(|line| line.strip_suffix('\n').unwrap_or(line));
+    let (mut pairs, mut at, mut new_at) = (Vec::new(), 0, 0);
+    let count = lines(old).len();
+    for hunk in compare(bare(old), bare(new)).hunks() {
+        pairs.extend((at..hunk.before.start as usize).zip(new_at..));
+        (at, new_at) = (hunk.before.end as usize, hunk.after.end as usize);
+    }
+    pairs.extend((at..count).zip(new_at..));
+    pairs
+}
+
 /// Applies edits to the text they were made for; offsets past its end are taken as its end.
 #[must_use]
 pub fn apply(text: &str, edits: &[Edit]) -> String {
@@ -391,10 +442,23 @@ mod tests {
         #[test]
         fn edits_lead_from_old_to_new(old in "[a-c\n😀é ]{0,200}", new in "[a-c\n😀é ]{0,200}") {
             let edits = diff(&old, &new);
-            prop_assert_eq!(apply(&old, &edits), new);
+            prop_assert_eq!(&apply(&old, &edits), &new);
             for pair in edits.windows(2) {
                 prop_assert!(pair[0].at + pair[0].delete <= pair[1].at);
             }
+            for (line, new_line) in same_lines(&old, &new) {
+                prop_assert_eq!(old.lines().nth(line), new.lines().nth(new_line));
+            }
+            prop_assert_eq!(same_lines(&old, &old).len(), lines(&old).len());
+            // What is kept stands in both, and with what was inserted makes all of the new text.
+            let mut parts = inserted(&old, &new);
+            for (range, begins) in kept(&old, &new) {
+                let there = begins..begins + range.len();
+                prop_assert_eq!(&old[range], &new[there.clone()]);
+                parts.push(there);
+            }
+            parts.sort_by_key(|part| part.start);
+            prop_assert_eq!(parts.into_iter().map(|part| &new[part]).collect::<String>(), new);
         }
     }
 }

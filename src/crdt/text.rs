@@ -14,8 +14,8 @@ use std::collections::HashMap;
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use yrs::updates::decoder::Decode;
 use yrs::{
-    Assoc, BranchID, ClientID, Doc, GetString, ID, Map, OffsetKind, Options, ReadTxn, StateVector,
-    StickyIndex, Text, TextRef, Transact,
+    Assoc, BranchID, ClientID, Doc, GetString, ID, IndexedSequence, Map, OffsetKind, Options, ReadTxn,
+    StateVector, StickyIndex, Text, TextRef, Transact,
 };
 use yrs::{Update, WriteTxn};
 
@@ -82,6 +82,9 @@ pub fn server_client() -> u64 {
     rand::random_range(FIRST_SERVER_CLIENT..END_OF_CLIENTS)
 }
 
+/// Bytes of a state from which on it is kept encoded: smaller ones are encoded in no time.
+const WHOLE_FROM: usize = 16 * 1024;
+
 /// See the module's docs.
 pub struct SharedText {
     pub(super) doc: Doc,
@@ -93,6 +96,9 @@ pub struct SharedText {
     at_most: Option<Room>,
     /// Where each client typed last: one past its last clock, and what stands to the right.
     typing: HashMap<u64, (u32, Option<Id>)>,
+    /// The whole state of a large document, encoded, as long as nothing changes: whoever comes without any of it, one
+    /// after a restart or a crowd at once, is answered with these bytes.
+    whole: Option<Bytes>,
 }
 
 #[derive(Clone, Copy)]
@@ -136,7 +142,8 @@ impl SharedText {
         options.cleanup_formatting = false;
         let doc = Doc::with_options(options);
         let text = doc.get_or_insert_text(TEXT_NAME);
-        Self { doc, text, clocks: HashMap::new(), len_utf16: 0, at_most: None, typing: HashMap::new() }
+        let (clocks, typing) = (HashMap::new(), HashMap::new());
+        Self { doc, text, clocks, len_utf16: 0, at_most: None, typing, whole: None }
     }
 
     /// The first state of a new generation: its mark and `text` under the id `generation`, as one encoded update.
@@ -159,11 +166,40 @@ impl SharedText {
     /// [`ApplyError`] when the log is damaged.
     pub fn load<'a>(updates: impl IntoIterator<Item = &'a [u8]>) -> Result<Self, ApplyError> {
         let mut replica = Self::with_client(server_client());
-        for update in updates {
+        let mut updates = updates.into_iter().peekable();
+        while let Some(update) = updates.next() {
+            let is_all = replica.clocks.is_empty() && updates.peek().is_none();
             replica.apply(update)?;
+            replica.whole = (is_all && update.len() >= WHOLE_FROM).then(|| Bytes::copy_from_slice(update));
         }
         replica.at_most = None;
         Ok(replica)
+    }
+
+    /// A replica as editors hold one, of a document's whole state, under an id from where they draw theirs.
+    ///
+    /// # Errors
+    /// [`ApplyError`] when the state is damaged.
+    pub fn as_client(state: &[u8]) -> Result<Self, ApplyError> {
+        let mut replica = Self::with_client(rand::random_range(1..1 << 32));
+        replica.apply(state)?;
+        replica.at_most = None;
+        Ok(replica)
+    }
+
+    /// A place in the text that stays with what is around it, in Yjs' JSON form for presence.
+    #[must_use]
+    pub fn sticky(&self, at: u32) -> Option<serde_json::Value> {
+        let txn = self.doc.transact();
+        let index = self.text.sticky_index(&txn, at.min(self.len_utf16), Assoc::After)?;
+        serde_json::to_value(index).ok()
+    }
+
+    /// Where such a place is now; `None` where it is in nothing that is known.
+    #[must_use]
+    pub fn place_of(&self, sticky: &serde_json::Value) -> Option<u32> {
+        let index: StickyIndex = serde_json::from_value(sticky.clone()).ok()?;
+        index.get_offset(&self.doc.transact()).map(|offset| offset.index)
     }
 
     /// A second replica with the same content and a client id of its own.
@@ -293,7 +329,15 @@ impl SharedText {
 
     /// All that a replica with the clocks `known` lacks, as one update (it always holds the delete set).
     #[must_use]
-    pub fn encode_since(&self, known: &[(u64, u32)]) -> Bytes {
+    pub fn encode_since(&mut self, known: &[(u64, u32)]) -> Bytes {
+        if known.iter().all(|(_, clock)| *clock == 0) {
+            if let Some(whole) = &self.whole {
+                return whole.clone();
+            }
+            let whole = self.encode_state();
+            self.whole = (whole.len() >= WHOLE_FROM).then(|| whole.clone());
+            return whole;
+        }
         let mut vector = StateVector::default();
         for &(client, clock) in known {
             vector.set_max(ClientID::new(client), clock);
@@ -310,6 +354,7 @@ impl SharedText {
     }
 
     fn apply_inner(&mut self, update: &[u8]) -> Result<Applied, ApplyError> {
+        self.whole = None;
         // No less than its text; `receive` adds what values count beside.
         self.grown(update.len());
         let update = Update::decode_v1(update).map_err(|_| ApplyError::Malformed)?;
@@ -436,6 +481,7 @@ impl SharedText {
     }
 
     fn edit_inner(&mut self, edits: &[Edit]) -> Vec<(Bytes, Applied)> {
+        self.whole = None;
         let mut updates = Vec::new();
         let mut inserted = 0;
         // From the end to the start, so that earlier offsets stay true.
@@ -522,6 +568,27 @@ mod tests {
         }
         assert_eq!(two.text(), one.text());
         assert_eq!(two.len_utf16(), 7);
+    }
+
+    #[test]
+    fn the_whole_state_is_encoded_once_until_it_changes() {
+        let seed = SharedText::seed(FIRST_SERVER_CLIENT, &"line\n".repeat(WHOLE_FROM / 4));
+        let mut text = SharedText::load([seed.as_ref()]).unwrap();
+        let first = text.encode_since(&[]);
+        assert_eq!(first, seed);
+        assert_eq!(first.as_ptr(), text.encode_since(&[(7, 0)]).as_ptr());
+        text.edit(&[edit(0, 0, "new")]).unwrap();
+        let second = text.encode_since(&[]);
+        assert_eq!(second.as_ptr(), text.encode_since(&[]).as_ptr());
+        assert_eq!(SharedText::load([second.as_ref()]).unwrap().text(), text.text());
+        let mut author = text.fork().unwrap();
+        let (update, _) = author.edit(&[edit(0, 3, "")]).unwrap().remove(0);
+        text.apply(&update).unwrap();
+        let third = text.encode_since(&[]);
+        assert_eq!(SharedText::load([third.as_ref()]).unwrap().text(), text.text());
+        // Of a log of more than one update it is not known.
+        let mut again = SharedText::load([second.as_ref(), update.as_ref()]).unwrap();
+        assert_eq!(SharedText::load([again.encode_since(&[]).as_ref()]).unwrap().text(), text.text());
     }
 
     #[test]

@@ -12,14 +12,17 @@
 //! | `target.rs` | a host and a port, as flags and requests name them |
 //! | `rules.rs` | which addresses of a target may be connected to |
 //! | `proxy.rs` | `CONNECT` and `GET http://…`, each request judged by itself |
+//! | `leave.rs` | a way out for programs that know no proxy |
 //! | `relay.rs` | one HTTP exchange over a connection of its own; bytes both ways |
 
 mod address;
+mod leave;
 mod proxy;
 mod relay;
 mod rules;
 mod target;
 
+pub use leave::leave;
 pub use proxy::{CONNECTIONS, IDLE};
 pub use relay::{exchange, without_hop_by_hop};
 pub use rules::Rules;

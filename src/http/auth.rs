@@ -1,7 +1,9 @@
 //! Who calls: the holder of an API token, or of a session token for one branch.
 
+use super::audit::asked_by;
 use super::{ApiError, AppState};
-use crate::base::{BranchId, Permission, SessionId};
+use crate::audit::By;
+use crate::base::{BranchId, Permission, SessionId, TokenId};
 use crate::branch::{Hub, WriteGrant};
 use crate::session::token_hash;
 use crate::store::SessionRow;
@@ -11,22 +13,24 @@ use subtle::ConstantTimeEq;
 
 /// A caller with an API token: may do anything on any branch.
 #[derive(Debug)]
-pub(super) struct Api {
+pub(crate) struct Api {
     /// It is an owner's.
-    pub(super) is_owner: bool,
+    pub(crate) is_owner: bool,
 }
 
 /// A caller with an owner token: may make and revoke API tokens too.
 #[derive(Debug)]
-pub(super) struct Owner;
+pub(crate) struct Owner;
 
 /// A caller with an API token, or a session token; which branch it is good for is asked with [`Caller::on`].
 #[derive(Debug)]
-pub(super) enum Caller {
+pub(crate) enum Caller {
     /// An API token.
     Api {
         /// It is an owner's.
         is_owner: bool,
+        /// Which one; none is the token of perch's environment.
+        token: Option<TokenId>,
     },
     /// A session token, its session checked just now.
     Session {
@@ -50,17 +54,17 @@ pub(super) fn holds_token(state: &AppState, headers: &HeaderMap) -> bool {
     token.starts_with("perch_") || state.keys.verify(token).is_ok() || is_owner()
 }
 
-/// Whether a token is an owner's; `None` when it is no API token.
-async fn api_token(state: &AppState, token: &str) -> Result<Option<bool>, ApiError> {
+/// Whether a token is an owner's, and which one it is; `None` when it is no API token.
+async fn api_token(state: &AppState, token: &str) -> Result<Option<(bool, Option<TokenId>)>, ApiError> {
     let hash = token_hash(token);
     if let Some(owner) = &state.owner
         && bool::from(owner.ct_eq(&hash))
     {
-        return Ok(Some(true));
+        return Ok(Some((true, None)));
     }
     // Looked up by hash: what a caller can vary says nothing about the secret's bytes.
     let found = state.store.token_by_hash(&hash).await?;
-    Ok(found.filter(|token| token.revoked_at_ms.is_none()).map(|token| token.is_owner))
+    Ok(found.filter(|token| token.revoked_at_ms.is_none()).map(|token| (token.is_owner, Some(token.id))))
 }
 
 /// The session of a session token, if it is valid at this moment for `branch` (any, where none is given), and the
@@ -94,10 +98,12 @@ impl FromRequestParts<AppState> for Caller {
 
     async fn from_request_parts(parts: &mut Parts, state: &AppState) -> Result<Self, ApiError> {
         let token = bearer(&parts.headers).ok_or_else(ApiError::unauthorized)?;
-        if let Some(is_owner) = api_token(state, token).await? {
-            return Ok(Self::Api { is_owner });
+        if let Some((is_owner, token)) = api_token(state, token).await? {
+            asked_by(parts, || token.clone().map_or(By::Environment, By::Token));
+            return Ok(Self::Api { is_owner, token });
         }
         let (row, permission) = session_of(state, token, None).await?;
+        asked_by(parts, || By::Session(row.id.clone()));
         Ok(Self::Session { row: Box::new(row), permission })
     }
 }
@@ -107,7 +113,7 @@ impl FromRequestParts<AppState> for Api {
 
     async fn from_request_parts(parts: &mut Parts, state: &AppState) -> Result<Self, ApiError> {
         match Caller::from_request_parts(parts, state).await? {
-            Caller::Api { is_owner } => Ok(Self { is_owner }),
+            Caller::Api { is_owner, .. } => Ok(Self { is_owner }),
             Caller::Session { .. } => Err(ApiError::forbidden("this needs an API token")),
         }
     }
@@ -119,8 +125,11 @@ impl FromRequestParts<AppState> for Owner {
     async fn from_request_parts(parts: &mut Parts, state: &AppState) -> Result<Self, ApiError> {
         let token = bearer(&parts.headers).ok_or_else(ApiError::unauthorized)?;
         match api_token(state, token).await? {
-            Some(true) => Ok(Self),
-            Some(false) => Err(ApiError::forbidden("this needs an owner token")),
+            Some((true, token)) => {
+                asked_by(parts, || token.map_or(By::Environment, By::Token));
+                Ok(Self)
+            }
+            Some((false, _)) => Err(ApiError::forbidden("this needs an owner token")),
             None => {
                 session_of(state, token, None).await?;
                 Err(ApiError::forbidden("this needs an owner token"))
@@ -141,7 +150,7 @@ impl Caller {
     }
 
     /// The session, if the caller is one.
-    pub(super) fn session(&self) -> Option<&SessionId> {
+    pub(crate) fn session(&self) -> Option<&SessionId> {
         match self {
             Self::Api { .. } => None,
             Self::Session { row, .. } => Some(&row.id),
@@ -149,7 +158,7 @@ impl Caller {
     }
 
     /// The right to change `branch`, at this moment: a body may have taken its time since the token was looked at.
-    pub(super) async fn writer(
+    pub(crate) async fn writer(
         &self,
         state: &AppState,
         branch: &BranchId,

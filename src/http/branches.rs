@@ -1,14 +1,17 @@
 //! Branches: list, make, look at, describe, fork, delete.
 
+use super::audit::Subject;
 use super::auth::{Api, Caller};
+use super::sessions::{Seat, TTL, seat};
 use super::{ApiError, AppState};
-use crate::base::BranchId;
+use crate::base::{BranchId, Permission};
 use crate::branch::{ArchiveFormat, BranchChange, Credentials, Event, Git, NewBranch, Progress, Source};
+use crate::session::{Wanted, create_or_find, use_fork};
 use crate::store::{Branch, BranchFilter, BranchState, Previews};
-use axum::Json;
 use axum::extract::rejection::{JsonRejection, QueryRejection};
 use axum::extract::{FromRequest, Path, Query, Request, State};
-use axum::http::{StatusCode, header};
+use axum::http::{HeaderMap, StatusCode, header};
+use axum::{Extension, Json};
 use secrecy::SecretString;
 use serde::{Deserialize, Serialize};
 use utoipa::{IntoParams, ToSchema};
@@ -188,7 +191,7 @@ async fn create(
     _: Api,
     archive: Result<Query<ArchiveName>, QueryRejection>,
     request: Request,
-) -> Result<(StatusCode, Json<BranchView>), ApiError> {
+) -> Result<(StatusCode, Extension<Subject>, Json<BranchView>), ApiError> {
     let archive = query(archive)?;
     let kind = request.headers().get(header::CONTENT_TYPE).and_then(|value| value.to_str().ok());
     let format = match kind.and_then(|kind| kind.split(';').next()).map(str::trim) {
@@ -214,7 +217,7 @@ async fn create(
         };
         state.branches.create(NewBranch { name: request.name, source }).await?
     };
-    Ok((StatusCode::CREATED, Json(view(&state, branch))))
+    Ok((StatusCode::CREATED, Subject::on(&branch.id), Json(view(&state, branch))))
 }
 
 /// List branches, newest first.
@@ -310,15 +313,28 @@ async fn delete(
     Ok(StatusCode::NO_CONTENT)
 }
 
-/// Fork a branch: a copy of its files as editors see them now. Returns at once; documents, sessions and links start anew.
+/// A fork that was made.
+#[derive(Serialize, ToSchema)]
+struct Forked {
+    #[serde(flatten)]
+    branch: BranchView,
+    /// Where a session forked: its own seat on the copy, with the right to write.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    seat: Option<Seat>,
+}
+
+/// Fork a branch: a copy of its files as editors see them now. Returns at once; documents, sessions and links start anew. A
+/// session whose link or maker allows it (`may_fork`) may do so once, and may write to the copy.
 #[utoipa::path(post, path = "/v1/branches/{branch}/fork", tag = "branches", params(("branch" = String, Path)),
-    request_body = Option<ForkBranch>, responses((status = CREATED, body = BranchView)))]
+    request_body = Option<ForkBranch>, responses((status = CREATED, body = Forked),
+        (status = FORBIDDEN, description = "the session may not, or has done so already")))]
 async fn fork(
     State(state): State<AppState>,
-    _: Api,
+    caller: Caller,
     Path(branch): Path<String>,
+    headers: HeaderMap,
     request: Result<Option<Json<ForkBranch>>, JsonRejection>,
-) -> Result<(StatusCode, Json<BranchView>), ApiError> {
+) -> Result<(StatusCode, Extension<Subject>, Json<Forked>), ApiError> {
     let branch = branch_id(&branch)?;
     let name = match request {
         Ok(None) => None,
@@ -328,6 +344,32 @@ async fn fork(
     if let Some(name) = &name {
         check_name(name)?;
     }
+    caller.on(&branch)?;
+    let Caller::Session { row, .. } = caller else {
+        let fork = state.branches.fork(&branch, name).await?;
+        return Ok((
+            StatusCode::CREATED,
+            Subject::of(&fork.id),
+            Json(Forked { branch: view(&state, fork), seat: None }),
+        ));
+    };
+    let (store, clock) = (&state.store, &state.clock);
+    // Looked at first, so that a branch that is not ready costs nobody the right.
+    state.branches.ready(&branch).await?;
+    if !use_fork(store, clock, &row).await? {
+        return Err(ApiError::forbidden("this session may not fork the branch, or has done so already"));
+    }
     let fork = state.branches.fork(&branch, name).await?;
-    Ok((StatusCode::CREATED, Json(view(&state, fork))))
+    let subject = Subject::of(&fork.id);
+    let wanted = Wanted {
+        id: row.id,
+        permission: Permission::Write,
+        name: row.name,
+        email: row.email,
+        color: Some(row.color),
+        may_fork: false,
+    };
+    let row = create_or_find(store, clock, &fork.id, &wanted).await?;
+    let seat = seat(&state, &headers, &row, Permission::Write, TTL)?;
+    Ok((StatusCode::CREATED, subject, Json(Forked { branch: view(&state, fork), seat: Some(seat) })))
 }

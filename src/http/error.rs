@@ -45,18 +45,48 @@ pub struct ApiError {
     code: &'static str,
     detail: String,
     etag: Option<String>,
+    /// Seconds after which it is worth another try.
+    retry_after: Option<u64>,
     /// Members of the problem beside the usual ones.
     more: serde_json::Map<String, serde_json::Value>,
 }
 
 impl ApiError {
-    pub(super) fn new(status: StatusCode, code: &'static str, detail: impl Into<String>) -> Self {
-        Self { status, code, detail: detail.into(), etag: None, more: serde_json::Map::new() }
+    pub(crate) fn new(status: StatusCode, code: &'static str, detail: impl Into<String>) -> Self {
+        Self {
+            status,
+            code,
+            detail: detail.into(),
+            etag: None,
+            retry_after: None,
+            more: serde_json::Map::new(),
+        }
+    }
+
+    /// Its status.
+    pub(crate) fn status(&self) -> StatusCode {
+        self.status
+    }
+
+    /// Its stable name.
+    pub(crate) const fn code(&self) -> &'static str {
+        self.code
+    }
+
+    /// What is wrong and what to do, for people.
+    pub(crate) fn detail(&self) -> &str {
+        &self.detail
     }
 
     /// Adds a member to the problem, for programs.
     pub(super) fn with(mut self, member: &str, value: impl Into<serde_json::Value>) -> Self {
         self.more.insert(member.to_owned(), value.into());
+        self
+    }
+
+    /// Says when it is worth another try.
+    pub(super) fn retry_after(mut self, seconds: u64) -> Self {
+        self.retry_after = Some(seconds);
         self
     }
 
@@ -68,7 +98,7 @@ impl ApiError {
         Self::new(StatusCode::BAD_REQUEST, "bad_request", detail)
     }
 
-    pub(super) fn unauthorized() -> Self {
+    pub(crate) fn unauthorized() -> Self {
         let detail = "send a valid token as `Authorization: Bearer …`";
         Self::new(StatusCode::UNAUTHORIZED, "unauthorized", detail)
     }
@@ -84,6 +114,21 @@ impl ApiError {
 
     pub(super) fn unavailable(detail: impl Into<String>) -> Self {
         Self::new(StatusCode::SERVICE_UNAVAILABLE, "unavailable", detail)
+    }
+}
+
+impl ApiError {
+    /// The problem itself, for an answer that has begun.
+    pub(super) fn problem(self) -> serde_json::Value {
+        serde_json::to_value(Problem {
+            r#type: "about:blank",
+            title: self.status.canonical_reason().unwrap_or("error"),
+            status: self.status.as_u16(),
+            detail: &self.detail,
+            code: self.code,
+            more: self.more,
+        })
+        .unwrap_or_default()
     }
 }
 
@@ -103,6 +148,12 @@ impl IntoResponse for ApiError {
             response
                 .headers_mut()
                 .insert(header::WWW_AUTHENTICATE, header::HeaderValue::from_static("Bearer"));
+        }
+        // What is away, full or busy now mostly is not a moment later.
+        let is_passing =
+            [StatusCode::SERVICE_UNAVAILABLE, StatusCode::TOO_MANY_REQUESTS].contains(&self.status);
+        if let Some(seconds) = self.retry_after.or_else(|| is_passing.then_some(1)) {
+            response.headers_mut().insert(header::RETRY_AFTER, seconds.into());
         }
         if let Some(etag) = self.etag.and_then(|etag| header::HeaderValue::from_str(&etag).ok()) {
             response.headers_mut().insert(header::ETAG, etag);
@@ -160,11 +211,16 @@ impl From<JsonRejection> for ApiError {
 /// A handler that panicked is a fault of perch; its caller hears no more than that.
 #[expect(clippy::needless_pass_by_value, reason = "the layer's signature")]
 pub(super) fn panicked(panic: Box<dyn Any + Send + 'static>) -> Response {
+    log_panic(&*panic);
+    ApiError::new(StatusCode::INTERNAL_SERVER_ERROR, "internal", "something went wrong in perch")
+        .into_response()
+}
+
+/// Logs what a handler that panicked said.
+pub(crate) fn log_panic(panic: &(dyn Any + Send)) {
     let said = panic.downcast_ref::<&str>().copied();
     let said = said.or_else(|| panic.downcast_ref::<String>().map(String::as_str));
     tracing::error!(panic = said.unwrap_or("no text"), "a request panicked");
-    ApiError::new(StatusCode::INTERNAL_SERVER_ERROR, "internal", "something went wrong in perch")
-        .into_response()
 }
 
 impl From<StoreError> for ApiError {
@@ -306,7 +362,9 @@ pub(super) fn terminal_code(error: &TerminalError) -> (StatusCode, &'static str)
             (StatusCode::CONFLICT, "too_many_terminals")
         }
         TerminalError::Size | TerminalError::TooManyTypists => (StatusCode::BAD_REQUEST, "bad_request"),
+        TerminalError::TooManyAsk => (StatusCode::CONFLICT, "too_many_ask"),
         TerminalError::Closed => (StatusCode::CONFLICT, "terminal_closed"),
+        TerminalError::StillOpen => (StatusCode::CONFLICT, "terminal_open"),
         TerminalError::ReadOnly => (StatusCode::FORBIDDEN, "forbidden"),
         TerminalError::NotLetIn => (StatusCode::FORBIDDEN, "not_let_in"),
     }

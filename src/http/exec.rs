@@ -4,7 +4,7 @@ use super::branches::body;
 use super::place::On;
 use super::{ApiError, AppState};
 use crate::agent::{Event, Exit, Process, Start, Stream};
-use crate::base::SessionId;
+use crate::base::{SessionId, whole_characters as whole_length};
 use axum::Json;
 use axum::body::{Body, Bytes};
 use axum::extract::rejection::JsonRejection;
@@ -51,11 +51,19 @@ pub(super) struct Command {
     stdin: Option<String>,
     /// Milliseconds until it is ended, 1 to 86,400,000; an hour without it.
     timeout_ms: Option<u64>,
+    /// Whether it reaches what is private to the session: `~/.private`, the variables given with the session, the session's other
+    /// processes. `false` for programs that are not to be trusted with that (kernels before 5.13 hold none of it back).
+    #[serde(default = "yes")]
+    private: bool,
     /// `utf8` (the default; what is no UTF-8 is replaced, characters are never cut) or `base64`.
     #[serde(default)]
     output: Output,
     /// Whose command it is; needed with an API token.
     session: Option<SessionId>,
+}
+
+fn yes() -> bool {
+    true
 }
 
 #[derive(Clone, Copy, Default, Deserialize, ToSchema)]
@@ -86,7 +94,7 @@ impl Command {
                 "a command and its environment have at most 1 MiB; use `stdin` or a file",
             ));
         }
-        Ok(Start { argv, cwd: self.cwd.clone(), env, terminal: None })
+        Ok(Start { argv, cwd: self.cwd.clone(), env, terminal: None, is_trusted: self.private })
     }
 }
 
@@ -214,13 +222,7 @@ fn name(stream: Stream) -> &'static str {
 /// The text up to the last whole character; the rest waits in `tail`. What can be no character is replaced.
 fn whole_characters(tail: &mut Vec<u8>, bytes: &[u8]) -> String {
     tail.extend_from_slice(bytes);
-    let whole = tail.utf8_chunks().last().map_or(0, |last| {
-        let rest = last.invalid();
-        // Only a start that may still become a character waits; `error_len` tells it from what is wrong.
-        let may_become = std::str::from_utf8(rest).is_err_and(|error| error.error_len().is_none());
-        tail.len() - if may_become { rest.len() } else { 0 }
-    });
-    let rest = tail.split_off(whole);
+    let rest = tail.split_off(whole_length(tail));
     let text = String::from_utf8_lossy(tail).into_owned();
     *tail = rest;
     text

@@ -5,7 +5,7 @@ use super::files::{etag, rel_path};
 use super::place::{At, On};
 use super::{ApiError, AppState};
 use crate::base::DocumentId;
-use crate::branch::Hunk;
+use crate::branch::{Authored, Hunk};
 use axum::Json;
 use axum::extract::rejection::JsonRejection;
 use axum::extract::{Path, Query};
@@ -204,7 +204,7 @@ pub(super) struct AuthorsView {
     params(("branch" = String, Path), ("path" = String, Path), LineRange),
     responses((status = OK, body = AuthorsView), (status = NOT_FOUND, description = "`no_history`")))]
 async fn authors(at: At, Query(wanted): Query<LineRange>) -> Result<Json<AuthorsView>, ApiError> {
-    let (position, all) = at.on.hub.authors(&at.path).await?;
+    let Authored { position, lines: all, .. } = at.on.hub.authors(&at.path).await?;
     let from = wanted.line.unwrap_or(1).max(1);
     let end = from.saturating_add(wanted.limit.unwrap_or(10_000).clamp(1, 10_000));
     let next = all.last().is_some_and(|last| last.line + last.count > end).then_some(end);

@@ -45,7 +45,7 @@ fn plain(path: &str) -> Result<String, ApiError> {
 }
 
 /// The caller's own session, and nobody else's, not for an API token either.
-fn own(on: &On, id: &str) -> Result<SessionId, ApiError> {
+pub(super) fn own(on: &On, id: &str) -> Result<SessionId, ApiError> {
     let id = session(id)?;
     match &on.caller {
         // Not with a token of less right either: what lies there is run by the session.
@@ -125,7 +125,7 @@ async fn read_inside(on: On, names: Three, Params(reading): Params<Reading>) -> 
             ];
             Ok((headers, bytes.into_vec()).into_response())
         }
-        FileAnswer::Done => Ok(StatusCode::NO_CONTENT.into_response()),
+        _ => Ok(StatusCode::NO_CONTENT.into_response()),
     }
 }
 

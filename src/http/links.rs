@@ -1,16 +1,17 @@
 //! Share links: make, list, revoke, open.
 
+use super::audit::Subject;
 use super::auth::Api;
 use super::branches::{body, branch_id};
 use super::sessions::{Seat, TTL, seat};
 use super::{ApiError, AppState};
-use crate::base::{BranchId, LinkId, Permission};
+use crate::base::{LinkId, Permission};
 use crate::session::{create_link, look_at_link, open_link};
 use crate::store::Link;
-use axum::Json;
 use axum::extract::rejection::JsonRejection;
 use axum::extract::{Path, State};
 use axum::http::{HeaderMap, StatusCode};
+use axum::{Extension, Json};
 use secrecy::{ExposeSecret, SecretString};
 use serde::{Deserialize, Serialize};
 use utoipa::ToSchema;
@@ -26,6 +27,9 @@ pub(super) fn routes() -> OpenApiRouter<AppState> {
 pub(super) struct CreateLink {
     /// The right of the sessions it makes.
     permission: Permission,
+    /// Whether each of them may fork the branch, once: it then may write to that copy, and run programs there.
+    #[serde(default)]
+    may_fork: bool,
     /// Seconds that it works, 1 to 31,536,000; without it until it is revoked.
     expires_in: Option<i64>,
     /// How often it may be opened, 1 to 1,000,000; without it any number of times.
@@ -37,6 +41,8 @@ pub(super) struct CreateLink {
 pub(super) struct LinkView {
     id: LinkId,
     permission: Permission,
+    /// Whether its sessions may fork the branch, each once.
+    may_fork: bool,
     /// Milliseconds since 1970 UTC.
     expires_at_ms: Option<i64>,
     max_uses: Option<i64>,
@@ -50,6 +56,7 @@ impl From<Link> for LinkView {
         Self {
             id: link.id,
             permission: link.permission,
+            may_fork: link.may_fork,
             expires_at_ms: link.expires_at_ms,
             max_uses: link.max_uses,
             uses: link.uses,
@@ -74,14 +81,6 @@ pub(super) struct Links {
     links: Vec<LinkView>,
 }
 
-/// What a visitor needs to take an anonymous seat.
-#[derive(Serialize, ToSchema)]
-pub(super) struct GuestSeat {
-    branch: BranchId,
-    #[serde(flatten)]
-    seat: Seat,
-}
-
 /// Make a share link.
 #[utoipa::path(post, path = "/v1/branches/{branch}/links", tag = "links", params(("branch" = String, Path)),
     request_body = CreateLink, responses((status = CREATED, body = NewLink)))]
@@ -90,9 +89,9 @@ async fn create(
     _: Api,
     Path(branch): Path<String>,
     request: Result<Json<CreateLink>, JsonRejection>,
-) -> Result<(StatusCode, Json<NewLink>), ApiError> {
+) -> Result<(StatusCode, Extension<Subject>, Json<NewLink>), ApiError> {
     let branch = branch_id(&branch)?;
-    let CreateLink { permission, expires_in, max_uses } = body(request)?;
+    let CreateLink { permission, may_fork, expires_in, max_uses } = body(request)?;
     if expires_in.is_some_and(|seconds| !(1..=31_536_000).contains(&seconds)) {
         return Err(ApiError::bad_request("`expires_in` is 1 to 31536000 seconds"));
     }
@@ -101,9 +100,11 @@ async fn create(
     }
     state.branches.ready(&branch).await?;
     let (store, clock) = (&state.store, &state.clock);
-    let (link, secret) = create_link(store, clock, &branch, permission, expires_in, max_uses).await?;
+    let made = create_link(store, clock, &branch, permission, may_fork, expires_in, max_uses).await?;
+    let (link, secret) = made;
+    let subject = Subject::may(&link.id, permission);
     let new = NewLink { view: link.into(), secret: secret.expose_secret().to_owned() };
-    Ok((StatusCode::CREATED, Json(new)))
+    Ok((StatusCode::CREATED, subject, Json(new)))
 }
 
 /// List a branch's share links.
@@ -140,19 +141,21 @@ async fn revoke(
 
 /// Open a share link: makes an anonymous session `guest-…` with the link's right. Needs no token; counts one use.
 #[utoipa::path(post, path = "/v1/links/{secret}/session", tag = "links", params(("secret" = String, Path)),
-    security(()), responses((status = OK, body = GuestSeat),
+    security(()), responses((status = OK, body = Seat),
         (status = GONE, description = "`link_expired`, `link_revoked` or `link_used_up`")))]
 async fn open(
     State(state): State<AppState>,
     Path(secret): Path<String>,
     headers: HeaderMap,
-) -> Result<Json<GuestSeat>, ApiError> {
+) -> Result<(Extension<Subject>, Json<Seat>), ApiError> {
     let secret = SecretString::from(secret);
     let (store, clock) = (&state.store, &state.clock);
     // Looked at first, so that a branch that is not ready costs no use.
     let link = look_at_link(store, clock, &secret).await?;
     state.branches.ready(&link.branch_id).await?;
     let row = open_link(store, clock, &secret).await?;
-    let seat = seat(&state, &headers, &row, row.permission, TTL)?;
-    Ok(Json(GuestSeat { branch: row.branch_id, seat }))
+    let permission = Some(row.permission);
+    let subject = Subject { id: Some(row.id.to_string()), branch: Some(row.branch_id.clone()), permission };
+    // The token has no bound of its own: whoever raises the session lets its visitor write.
+    Ok((Extension(subject), Json(seat(&state, &headers, &row, Permission::Write, TTL)?)))
 }

@@ -5,7 +5,7 @@ use super::{ApiError, AppState};
 use axum::extract::{FromRequestParts, Request, State};
 use axum::http::header;
 use axum::response::{IntoResponse, Response};
-use metrics::Unit::{Count, Seconds};
+use metrics::Unit::{self, Count, Seconds};
 use metrics_exporter_prometheus::{Matcher, PrometheusBuilder, PrometheusHandle};
 use std::sync::OnceLock;
 
@@ -46,6 +46,22 @@ fn describe() {
     gauge!("perch_database_stuck", Count, "1 while the database takes no edits, else 0.");
     counter!("perch_write_backs_total", Count, "Documents written to their files.");
     counter!("perch_write_back_failures_total", Count, "Tries to write a file that the disk refused.");
+    gauge!("perch_sessions", Count, "Sessions that have a socket or stream open.");
+    gauge!("perch_branches_open", Count, "Branches that are open.");
+    gauge!("perch_agents", Count, "Sessions whose processes run.");
+    gauge!("perch_log_waiting", Count, "Appends that wait for the database; past 1,024 documents wait.");
+    gauge!("perch_audit_waiting", Count, "Entries of the audit log that wait; past 4,096 new ones are lost.");
+    counter!("perch_audit_lost_total", Count, "Entries of the audit log that were lost.");
+    histogram!("perch_log_append_seconds", Seconds, "From an edit's way to the log to its being durable.");
+    histogram!("perch_write_back_lag_seconds", Seconds, "From an edit to its being in the file.");
+    counter!("perch_socket_bytes_total", Unit::Bytes, "Bytes of frames on document sockets, by direction.");
+    counter!("perch_requests_refused_total", Count, "Requests past a bound, by which it was.");
+    counter!("perch_connections_refused_total", Count, "Connections past the bound of their address.");
+    gauge!("perch_tasks", Count, "Tasks that run.");
+    gauge!("perch_threads", Count, "Threads of perch.");
+    gauge!("perch_open_files", Count, "Descriptors that perch has open.");
+    gauge!("perch_resident_bytes", Unit::Bytes, "Memory of perch.");
+    counter!("perch_git_commands_total", Count, "Processes of git that the API started, by command.");
     counter!("perch_outside_merges_total", Count, "Changes of files by others that were merged.");
 }
 
@@ -53,6 +69,33 @@ fn describe() {
 pub fn upkeep() {
     if let Some(recorder) = recorder() {
         recorder.run_upkeep();
+    }
+}
+
+/// Figures that are read when they are asked for.
+async fn look(state: &AppState) {
+    use metrics::gauge;
+    let count = |count: usize| f64::from(u32::try_from(count).unwrap_or(u32::MAX));
+    let (open, waiting) = state.branches.figures();
+    gauge!("perch_branches_open").set(count(open));
+    gauge!("perch_log_waiting").set(count(waiting));
+    gauge!("perch_audit_waiting").set(count(state.audit.waiting()));
+    gauge!("perch_agents").set(count(state.agents.count()));
+    gauge!("perch_tasks").set(count(tokio::runtime::Handle::current().metrics().num_alive_tasks()));
+    let read = || {
+        let status = std::fs::read_to_string("/proc/self/status").unwrap_or_default();
+        let field = |name: &str| {
+            let line = status.lines().find_map(|line| line.strip_prefix(name));
+            line.and_then(|rest| rest.split_whitespace().next()).and_then(|text| text.parse::<u32>().ok())
+        };
+        // One of them reads the folder.
+        let files = std::fs::read_dir("/proc/self/fd").map_or(0, |files| files.count().saturating_sub(1));
+        (field("Threads:"), field("VmRSS:"), files)
+    };
+    if let Ok((threads, resident_kib, files)) = tokio::task::spawn_blocking(read).await {
+        gauge!("perch_threads").set(f64::from(threads.unwrap_or_default()));
+        gauge!("perch_resident_bytes").set(f64::from(resident_kib.unwrap_or_default()) * 1024.0);
+        gauge!("perch_open_files").set(count(files));
     }
 }
 
@@ -66,6 +109,7 @@ pub(super) async fn metrics(State(state): State<AppState>, request: Request) -> 
             return Err(ApiError::forbidden("this needs an API token"));
         }
     }
+    look(&state).await;
     let recorder = recorder().ok_or_else(|| ApiError::unavailable("nothing is measured"))?;
     let kind = [(header::CONTENT_TYPE, "text/plain; version=0.0.4; charset=utf-8")];
     Ok((kind, recorder.render()).into_response())

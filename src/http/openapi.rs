@@ -32,6 +32,7 @@ use utoipa::{Modify, OpenApi};
         (name = "documents", description = "Sockets on which unmodified Yjs clients edit files together. Close codes \
             from 4400 to 4499 are final (4400 malformed, 4403 ended, 4404 deleted or absent, 4409 another history of \
             the file, 4413 too large, 4415 no text); all others mean: come back."),
+        (name = "git", description = "The real git, run as the caller's own session, with that person's name."),
         (name = "terminals", description = "Programs on a PTY, shared: all of a branch may watch, who is let in may type. \
             The socket is described in docs/terminals.md."),
         (name = "operating", description = "For machines that look after perch."),

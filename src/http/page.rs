@@ -1,9 +1,11 @@
-//! The page: files that `build.rs` made from `static/` and put into the binary. Open without a token.
+//! The page, and the module for other frontends: files that `build.rs` made from `static/` and put into the binary. Open
+//! without a token.
 //!
 //! The list is generated as plain `include_bytes!`, which needs no crate for embedding and reads no disk in any build.
 
+use super::{AppState, Site};
 use axum::Router;
-use axum::extract::Path;
+use axum::extract::{Path, State};
 use axum::http::{HeaderMap, HeaderName, HeaderValue, StatusCode, header};
 use axum::response::{IntoResponse, Response};
 use axum::routing::get;
@@ -21,35 +23,65 @@ struct File {
 include!(concat!(env!("OUT_DIR"), "/page_files.rs"));
 
 /// Styles need `unsafe-inline`: the editor lays itself out with style elements of its own.
-const POLICY: &str = "default-src 'self'; style-src 'self' 'unsafe-inline'; img-src 'self' data:; \
-    connect-src 'self'; object-src 'none'; base-uri 'none'; form-action 'self'; frame-ancestors 'none'";
+const POLICY: &str = "default-src 'self'; style-src 'self' 'unsafe-inline'; img-src 'self' data: blob:; \
+    connect-src 'self'; object-src 'none'; base-uri 'none'; form-action 'self'";
 /// Names hold a hash of the content, so a name never means other bytes.
 const FOR_EVER: HeaderValue = HeaderValue::from_static("public, max-age=31536000, immutable");
+/// Modules are loaded with CORS by pages of other origins; what is in these files is no secret.
+const OPEN: [(HeaderName, HeaderValue); 1] =
+    [(header::ACCESS_CONTROL_ALLOW_ORIGIN, HeaderValue::from_static("*"))];
 const ASK_AGAIN: HeaderValue = HeaderValue::from_static("no-cache");
 
-/// `/` and the page's assets. Says in the log if this build has no page.
-pub(super) fn routes<S: Clone + Send + Sync + 'static>() -> Router<S> {
+/// `/`, the same for frames, the page's assets, and the module. Says in the log if this build has no page.
+pub(super) fn routes() -> Router<AppState> {
     if let Some(reason) = MISSING {
         tracing::warn!("this perch has no page, only its API: {}", reason.lines().next().unwrap_or_default());
     }
-    Router::new().route("/", get(index)).route("/assets/{name}", get(asset))
+    Router::new()
+        .route("/", get(index))
+        .route("/embed", get(embed))
+        .route("/assets/{name}", get(asset))
+        .route("/client/{name}", get(client))
 }
 
-async fn index(headers: HeaderMap) -> Response {
+/// The policy of the page inside frames of `ancestors`. It frames previews itself, which are of other sites.
+fn policy(site: &Site, ancestors: &str) -> String {
+    format!("{POLICY}; frame-src *.{}:*; frame-ancestors {ancestors}", site.preview_domain)
+}
+
+async fn index(State(state): State<AppState>, headers: HeaderMap) -> Response {
+    page(&headers, &policy(&state.site, "'none'"))
+}
+
+/// The page without any branch or token of its own, for frames in pages of allowed origins: they hand it a session.
+async fn embed(State(state): State<AppState>, headers: HeaderMap) -> Response {
+    let origins = state.site.allowed_origins.join(" ");
+    page(&headers, &policy(&state.site, if origins.is_empty() { "'none'" } else { &origins }))
+}
+
+fn page(headers: &HeaderMap, policy: &str) -> Response {
     let response = match (MISSING, find("index.html")) {
-        (None, Some(file)) => serve(file, &headers, ASK_AGAIN),
+        (None, Some(file)) => serve(file, headers, ASK_AGAIN),
         (reason, _) => {
             let body = without_page(reason.unwrap_or("the build listed no files"));
             ([(header::CONTENT_TYPE, "text/html; charset=utf-8")], body).into_response()
         }
     };
-    let policy = [(header::CONTENT_SECURITY_POLICY, HeaderValue::from_static(POLICY))];
-    (policy, response).into_response()
+    // Origins were checked when perch started: all of it is visible ASCII.
+    let policy = HeaderValue::from_str(policy).unwrap_or(HeaderValue::from_static("default-src 'none'"));
+    ([(header::CONTENT_SECURITY_POLICY, policy)], response).into_response()
+}
+
+async fn client(Path(name): Path<String>, headers: HeaderMap) -> Response {
+    match find(&format!("client/{name}")) {
+        Some(file) => (OPEN, serve(file, &headers, ASK_AGAIN)).into_response(),
+        None => (StatusCode::NOT_FOUND, OPEN, "there is no such file of the module").into_response(),
+    }
 }
 
 async fn asset(Path(name): Path<String>, headers: HeaderMap) -> Response {
     match find(&format!("assets/{name}")) {
-        Some(file) => serve(file, &headers, FOR_EVER),
+        Some(file) => (OPEN, serve(file, &headers, FOR_EVER)).into_response(),
         // An index of another version asked: nothing to keep.
         None => (StatusCode::NOT_FOUND, "there is no such file of the page; load it anew").into_response(),
     }
@@ -65,6 +97,8 @@ fn content_type(path: &str) -> &'static str {
         "js" => "text/javascript; charset=utf-8",
         "css" => "text/css; charset=utf-8",
         "svg" => "image/svg+xml",
+        // Types of the module, to be read by people and compilers.
+        "ts" => "text/plain; charset=utf-8",
         _ => "application/octet-stream",
     }
 }
@@ -142,5 +176,18 @@ mod tests {
             assert_ne!(content_type(file.path), "application/octet-stream", "{path}");
             assert!(file.gzip.is_some(), "{path} has no gzip form");
         }
+    }
+
+    #[test]
+    fn the_module_loads_a_file_that_is_there() {
+        let Some(module) = find("client/index.js") else {
+            assert!(MISSING.is_some(), "no module, and no reason why");
+            return;
+        };
+        let text = std::str::from_utf8(module.plain).unwrap();
+        let path =
+            text.split('\'').nth(1).and_then(|path| path.strip_prefix("../")).expect("it names a file");
+        assert!(find(path).is_some(), "{path}");
+        assert!(find("client/index.d.ts").is_some(), "its types");
     }
 }

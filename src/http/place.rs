@@ -1,6 +1,6 @@
 //! What a request is about: a branch, and a path on it. Who may not look at the branch gets no further.
 
-use super::auth::Caller;
+use super::auth::{Caller, session_at};
 use super::branches::branch_id;
 use super::files::rel_path;
 use super::{ApiError, AppState};
@@ -20,65 +20,63 @@ use std::collections::HashMap;
 use std::sync::Arc;
 
 /// A branch that the caller may look at.
-pub(super) struct On {
-    pub(super) caller: Caller,
-    pub(super) hub: Arc<Hub>,
-    pub(super) branch: BranchId,
-    pub(super) state: AppState,
+pub(crate) struct On {
+    pub(crate) caller: Caller,
+    pub(crate) hub: Arc<Hub>,
+    pub(crate) branch: BranchId,
+    pub(crate) state: AppState,
 }
 
 impl On {
     /// Takes room for `more` bytes; before anything is written.
-    pub(super) async fn room(&self, more: u64) -> Result<(), ApiError> {
+    pub(crate) async fn room(&self, more: u64) -> Result<(), ApiError> {
         Ok(self.state.branches.take_room(&self.branch, more).await?)
     }
 
     /// The session's processes, started where there are none; see [`On::runner`].
-    pub(super) async fn agent(&self, session: Option<&SessionId>, writes: bool) -> Result<Agent, ApiError> {
+    pub(crate) async fn agent(&self, session: Option<&SessionId>, writes: bool) -> Result<Agent, ApiError> {
         let (row, is_owner) = self.runner(session, writes).await?;
         Ok(self.state.agents.get(&self.hub, &row, is_owner).await?)
     }
 
     /// Whose processes are meant: the caller's own session, or the one that a caller with an API token names; and whether
     /// the caller is an owner. `writes`: it must be one that may write, at this moment.
-    pub(super) async fn runner(
+    pub(crate) async fn runner(
         &self,
         session: Option<&SessionId>,
         writes: bool,
     ) -> Result<(SessionRow, bool), ApiError> {
-        let (id, is_owner) = match (&self.caller, session) {
-            (Caller::Session { row, .. }, None) => (&row.id, false),
-            (Caller::Session { row, .. }, Some(id)) if row.id == *id => (id, false),
-            (Caller::Session { .. }, Some(_)) => {
-                return Err(ApiError::forbidden("a session runs things as itself only"));
+        let refused = |why: &str| Err(ApiError::forbidden(why));
+        let (row, token, is_owner) = match (&self.caller, session) {
+            (Caller::Session { row, permission }, id) if id.is_none_or(|id| row.id == *id) => {
+                let now = session_at(&self.state, &self.branch, &row.id, row.epoch).await?;
+                (now.ok_or_else(ApiError::unauthorized)?, *permission, false)
             }
-            (Caller::Api { is_owner }, Some(id)) => (id, *is_owner),
+            (Caller::Session { .. }, _) => return refused("a session runs things as itself only"),
+            (Caller::Api { is_owner, .. }, Some(id)) => {
+                let row = self.state.store.session(&self.branch, id).await?;
+                let row = row.filter(|row| row.ended_at_ms.is_none()).ok_or(SessionError::NotFound)?;
+                (row, Permission::Write, *is_owner)
+            }
             (Caller::Api { .. }, None) => {
                 return Err(ApiError::bad_request(
                     "with an API token, `session` names whose processes are meant",
                 ));
             }
         };
-        if writes {
-            self.writer().await?;
-        }
-        let row = self.state.store.session(&self.branch, id).await?.ok_or(SessionError::NotFound)?;
-        if row.ended_at_ms.is_some() {
-            return Err(SessionError::NotFound.into());
-        }
-        if writes && row.permission != Permission::Write {
-            return Err(ApiError::forbidden("this session can only read; it runs nothing"));
+        if writes && row.permission.min(token) != Permission::Write {
+            return refused("this session can only read; it runs nothing");
         }
         Ok((row, is_owner))
     }
 
     /// Runs something beside the request.
-    pub(super) fn spawn(&self, work: impl Future<Output = ()> + Send + 'static) {
+    pub(crate) fn spawn(&self, work: impl Future<Output = ()> + Send + 'static) {
         self.state.tasks.spawn(work);
     }
 
     /// The right to change the branch, at this moment.
-    pub(super) async fn writer(&self) -> Result<WriteGrant, ApiError> {
+    pub(crate) async fn writer(&self) -> Result<WriteGrant, ApiError> {
         self.caller.writer(&self.state, &self.branch, &self.hub).await
     }
 }

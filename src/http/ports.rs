@@ -67,8 +67,18 @@ fn url_of(state: &AppState, headers: &HeaderMap, place: &Place) -> Result<Option
     if !reaches(domain, base.host_str().unwrap_or_default()) {
         return Ok(None);
     }
-    let port = base.port().map(|port| format!(":{port}")).unwrap_or_default();
-    Ok(Some(format!("{}://{place}.{domain}{port}/", base.scheme())))
+    Ok(Some(format!("{}://{}/", base.scheme(), host(domain, base.port(), place))))
+}
+
+fn host(domain: &str, behind: Option<u16>, place: &Place) -> String {
+    let behind = behind.map(|port| format!(":{port}")).unwrap_or_default();
+    format!("{place}.{domain}{behind}")
+}
+
+/// The host of a port's preview, with a port where it needs one. `base_url`: what stands before a route for who is told.
+pub(crate) fn preview_host(state: &AppState, base_url: &str, branch: &BranchId, port: NonZeroU16) -> String {
+    let behind = url::Url::parse(base_url).ok().and_then(|url| url.port());
+    host(&state.site.preview_domain, behind, &Place { branch: branch.clone(), port })
 }
 
 /// List the ports that the branch's processes listen on.

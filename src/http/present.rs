@@ -7,9 +7,9 @@ use std::sync::Arc;
 use tokio::sync::watch;
 
 /// Keeps the branch open and the session present, and hears when the session changes.
-pub(super) struct Present {
-    pub(super) hub: Arc<Hub>,
-    pub(super) member: Arc<Member>,
+pub(crate) struct Present {
+    pub(crate) hub: Arc<Hub>,
+    pub(crate) member: Arc<Member>,
     watch: watch::Receiver<Standing>,
     /// Of its token.
     epoch: i64,
@@ -21,7 +21,7 @@ impl Present {
     ///
     /// # Errors
     /// 401 when the session was ended, or its tokens revoked.
-    pub(super) async fn take(state: &AppState, hub: Arc<Hub>, row: &SessionRow) -> Result<Self, ApiError> {
+    pub(crate) async fn take(state: &AppState, hub: Arc<Hub>, row: &SessionRow) -> Result<Self, ApiError> {
         let member = hub.members().enter(row);
         let watch = member.watch();
         let now = state.store.session(&row.branch_id, &row.id).await?.ok_or_else(ApiError::unauthorized)?;
@@ -35,7 +35,7 @@ impl Present {
     }
 
     /// Waits until the session changes; `false` when what it holds open must end.
-    pub(super) async fn still_welcome(&mut self) -> bool {
+    pub(crate) async fn still_welcome(&mut self) -> bool {
         if self.watch.changed().await.is_err() {
             return false;
         }

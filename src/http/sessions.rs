@@ -1,21 +1,24 @@
 //! Sessions: make or find again, list, change, end; tokens made anew and revoked.
 
+use super::audit::Subject;
 use super::auth::{Api, Caller};
 use super::branches::{body, branch_id, query};
 use super::exec::check_environment;
 use super::{ApiError, AppState};
 use crate::agent::FileAnswer;
-use crate::base::{Permission, SessionId};
+use crate::base::{BranchId, Permission, SessionId};
 use crate::branch::Hub;
+use crate::git::{Credential, MAX_CREDENTIALS};
 use crate::sandbox::Level;
 use crate::session::{
-    Claims, Field, SessionChange, SessionError, Wanted, change_session, create_or_find, refreshed,
+    Claims, CredentialError, Field, SessionChange, SessionError, Wanted, change_session, create_or_find,
+    put_credentials, refreshed,
 };
 use crate::store::SessionRow;
-use axum::Json;
 use axum::extract::rejection::{JsonRejection, QueryRejection};
 use axum::extract::{Path, Query, State};
 use axum::http::{HeaderMap, StatusCode};
+use axum::{Extension, Json};
 use secrecy::ExposeSecret;
 use serde::{Deserialize, Serialize};
 use std::collections::BTreeMap;
@@ -50,11 +53,17 @@ pub(super) struct CreateSession {
     email: Option<String>,
     /// Shown to others, `#rrggbb`; made from the id without it.
     color: Option<String>,
+    /// Whether it may fork the branch, once: it then may write to that copy, and run programs there.
+    #[serde(default)]
+    may_fork: bool,
     /// Seconds that the token is good for, 1 to 2,592,000; 12 hours without it.
     ttl: Option<i64>,
     /// Variables for this session's commands and terminals alone, in place of those it was given before; at most 64 KiB.
     /// Held in its `~/.private`, and gone with it.
     env: Option<BTreeMap<String, String>>,
+    /// Tokens for git's remotes, each in place of the one that the session has for the same; at most 32. Held in its
+    /// `~/.private`, and gone with it.
+    git_credentials: Option<Vec<Credential>>,
 }
 
 /// What of a session is to change. What is left out stays; `null` takes a name or email away and makes the colour anew.
@@ -71,6 +80,43 @@ pub(super) struct ChangeSession {
     #[serde(default, deserialize_with = "given")]
     #[schema(value_type = Option<String>)]
     color: Field,
+    /// Whether commits of others name it as a co-author.
+    credited: Option<bool>,
+}
+
+impl ChangeSession {
+    /// What a session may change of itself: it fills in what nobody has given it. Commits bear the name and address, so what
+    /// an API token has given stays.
+    fn of_its_own(self, row: &SessionRow) -> Result<SessionChange, ApiError> {
+        let fill = |field: Field, present: Option<&String>| match (field, present) {
+            (Field::Keep, _) => Ok(Field::Keep),
+            (Field::Set(value), None) => Ok(Field::Fill(value)),
+            (Field::Set(value), Some(present)) if value == *present => Ok(Field::Keep),
+            _ => Err(()),
+        };
+        let is_more =
+            self.permission.is_some() || self.credited.is_some() || !matches!(self.color, Field::Keep);
+        let filled = (fill(self.name, row.name.as_ref()), fill(self.email, row.email.as_ref()));
+        match filled {
+            (Ok(name), Ok(email)) if !is_more => {
+                Ok(SessionChange { name, email, ..SessionChange::default() })
+            }
+            _ => Err(ApiError::forbidden(
+                "a session may give itself a `name` and an `email` where it has none; all else needs an API token",
+            )),
+        }
+    }
+}
+
+/// Refuses a session that is not the one that is asked about.
+fn caller_is(row: &SessionRow, branch: &str, session: &str) -> Result<(), ApiError> {
+    if row.branch_id != branch_id(branch)? {
+        return Err(ApiError::not_found("there is no such branch"));
+    }
+    if row.id != session_id(session)? {
+        return Err(ApiError::forbidden("a session may change itself only"));
+    }
+    Ok(())
 }
 
 /// Tells `null` from a field that is not there.
@@ -99,8 +145,11 @@ pub(super) struct SessionListing {
 /// What a page needs to take its seat.
 #[derive(Serialize, ToSchema)]
 pub(super) struct Seat {
+    branch: BranchId,
     id: SessionId,
     permission: Permission,
+    /// Whether it may fork the branch, once.
+    may_fork: bool,
     /// Signed session token. It outlives a restart; ending the session ends it.
     token: String,
     /// RFC 3339.
@@ -122,6 +171,10 @@ pub(super) struct SessionView {
     email: Option<String>,
     /// `#rrggbb`.
     color: String,
+    /// Whether commits of others name it as a co-author.
+    credited: bool,
+    /// Whether it may fork the branch, once.
+    may_fork: bool,
     /// Milliseconds since 1970 UTC.
     created_at_ms: i64,
     ended_at_ms: Option<i64>,
@@ -139,6 +192,8 @@ fn view(hub: Option<&Hub>, row: SessionRow) -> SessionView {
         name: row.name,
         email: row.email,
         color: row.color,
+        credited: row.credited,
+        may_fork: row.may_fork,
         created_at_ms: row.created_at_ms,
         ended_at_ms: row.ended_at_ms,
         connections: connected.count,
@@ -198,7 +253,7 @@ async fn create(
     Path(branch): Path<String>,
     headers: HeaderMap,
     request: Result<Json<CreateSession>, JsonRejection>,
-) -> Result<Json<Seat>, ApiError> {
+) -> Result<(Extension<Subject>, Json<Seat>), ApiError> {
     let branch = branch_id(&branch)?;
     let request = body(request)?;
     check_label(request.name.as_ref(), "name")?;
@@ -210,6 +265,15 @@ async fn create(
     if !env.is_empty() && request.permission != Permission::Write {
         return Err(ApiError::bad_request("`env`: a session that can only read runs nothing"));
     }
+    let credentials = request.git_credentials.unwrap_or_default();
+    let credentials = credentials.into_iter().map(Credential::checked).collect::<Result<Vec<_>, _>>();
+    let credentials = credentials.map_err(CredentialError::Bad)?;
+    if credentials.len() > MAX_CREDENTIALS {
+        return Err(CredentialError::TooMany.into());
+    }
+    if !credentials.is_empty() && request.permission != Permission::Write {
+        return Err(ApiError::bad_request("`git_credentials`: a session that can only read runs nothing"));
+    }
     let hub = state.branches.hub(&branch).await?;
     let wanted = Wanted {
         id: request.id.unwrap_or_else(SessionId::generate),
@@ -217,11 +281,16 @@ async fn create(
         name: request.name,
         email: request.email,
         color: request.color,
+        may_fork: request.may_fork,
     };
     let asked_at = state.clock.now_ms();
     let row = create_or_find(&state.store, &state.clock, &branch, &wanted).await?;
     if row.updated_at_ms >= asked_at {
         hub.session_changed(&row);
+    }
+    if !credentials.is_empty() {
+        let agent = state.agents.get(&hub, &row, caller.is_owner).await?;
+        put_credentials(&agent, credentials).await?;
     }
     if !env.is_empty() {
         let agent = state.agents.get(&hub, &row, caller.is_owner).await?;
@@ -229,10 +298,11 @@ async fn create(
             return Err(error.into());
         }
     }
-    Ok(Json(seat(&state, &headers, &row, request.permission, ttl)?))
+    let seat = seat(&state, &headers, &row, request.permission, ttl)?;
+    Ok((Subject::may(&row.id, request.permission), Json(seat)))
 }
 
-/// Signs a token of a session, with at most the session's right, good for `ttl` seconds.
+/// Signs a token of a session, good for `ttl` seconds. It allows what `permission` does and the session may at the time.
 pub(super) fn seat(
     state: &AppState,
     headers: &HeaderMap,
@@ -241,20 +311,17 @@ pub(super) fn seat(
     ttl: i64,
 ) -> Result<Seat, ApiError> {
     let exp = state.clock.now_ms() / 1_000 + ttl;
-    let claims = Claims {
-        branch: row.branch_id.clone(),
-        session: row.id.clone(),
-        permission: permission.min(row.permission),
-        epoch: row.epoch,
-        exp,
-    };
+    let claims =
+        Claims { branch: row.branch_id.clone(), session: row.id.clone(), permission, epoch: row.epoch, exp };
     let token = state.keys.sign(&claims)?;
     let expires_at = calendar(exp)?;
     let base = state.site.base_url(headers)?.replacen("http", "ws", 1);
     let socket = format!("{base}/v1/branches/{}", row.branch_id);
     Ok(Seat {
+        branch: row.branch_id.clone(),
         id: row.id.clone(),
-        permission: claims.permission,
+        permission: permission.min(row.permission),
+        may_fork: row.may_fork,
         token: token.expose_secret().to_owned(),
         expires_at,
         docs_url: format!("{socket}/docs"),
@@ -331,22 +398,34 @@ async fn set(
     Ok(view(hub.as_deref(), row))
 }
 
-/// Change a session: its right, felt at once on its open sockets, its name, email and colour.
+/// Change a session: its right, felt at once on its open sockets, its name, email and colour. A session itself may give
+/// itself a name and an email where it has none.
 #[utoipa::path(patch, path = "/v1/branches/{branch}/sessions/{session}", tag = "sessions",
     params(("branch" = String, Path), ("session" = String, Path)), request_body = ChangeSession,
     responses((status = OK, body = SessionView)))]
 async fn change(
     State(state): State<AppState>,
-    _: Api,
+    caller: Caller,
     Path((branch, session)): Path<(String, String)>,
     request: Result<Json<ChangeSession>, JsonRejection>,
-) -> Result<Json<SessionView>, ApiError> {
-    let ChangeSession { permission, name, email, color } = body(request)?;
-    check_label(name.value(), "name")?;
-    check_label(email.value(), "email")?;
-    check_color(color.value())?;
-    let change = SessionChange { permission, name, email, color, ..SessionChange::default() };
-    Ok(Json(set(&state, &branch, &session, &change).await?))
+) -> Result<(Extension<Subject>, Json<SessionView>), ApiError> {
+    let wanted = body(request)?;
+    check_label(wanted.name.value(), "name")?;
+    check_label(wanted.email.value(), "email")?;
+    check_color(wanted.color.value())?;
+    let change = match caller {
+        Caller::Api { .. } => {
+            let ChangeSession { permission, name, email, color, credited } = wanted;
+            SessionChange { permission, name, email, color, credited, ..SessionChange::default() }
+        }
+        Caller::Session { row, .. } => {
+            caller_is(&row, &branch, &session)?;
+            wanted.of_its_own(&row)?
+        }
+    };
+    let view = set(&state, &branch, &session, &change).await?;
+    let subject = Subject { id: Some(session), permission: change.permission, branch: None };
+    Ok((Extension(subject), Json(view)))
 }
 
 /// End a session: its sockets are cut, its tokens refused. Asked for again it is a new one.
@@ -399,7 +478,8 @@ async fn refresh(
             if row.ended_at_ms.is_some() {
                 return Err(ApiError::new(StatusCode::GONE, "session_ended", "the session was ended"));
             }
-            (row, Permission::Write)
+            let most = row.permission;
+            (row, most)
         }
         Caller::Session { row, permission } if row.id == session => {
             let epoch = row.epoch;

@@ -26,6 +26,7 @@ use std::collections::HashMap;
 use std::sync::Arc;
 use std::time::Duration;
 use tokio::time::Instant;
+use tokio_util::task::AbortOnDropHandle;
 use tracing::{Instrument, Span, info};
 use utoipa_axum::router::OpenApiRouter;
 use utoipa_axum::routes;
@@ -39,16 +40,16 @@ const MAX_BYTES_BEFORE_TOKEN: usize = 64 * 1024;
 /// A socket without a token is closed after this long.
 const TOKEN_WITHIN: Duration = Duration::from_secs(10);
 /// Signs of life from us: stock clients reconnect after 30 s without a message.
-pub(super) const PING_EVERY: Duration = Duration::from_secs(20);
+pub(crate) const PING_EVERY: Duration = Duration::from_secs(20);
 /// A socket that answers no ping for this long is dropped.
-pub(super) const SILENT_FOR: Duration = Duration::from_secs(60);
+pub(crate) const SILENT_FOR: Duration = Duration::from_secs(60);
 /// Documents on one Hocuspocus socket.
 const MAX_DOCUMENTS: usize = 1_000;
 
 /// Documents that one Hocuspocus socket may open, one after the other: a channel is part of a connection's name.
 const MAX_CHANNELS: Channel = 1 << 20;
 /// A peer that does not read gets this long to take what is left, and the reason why the socket closes.
-pub(super) const CLOSE_WITHIN: Duration = Duration::from_secs(5);
+pub(crate) const CLOSE_WITHIN: Duration = Duration::from_secs(5);
 
 /// The subprotocol of a client that carries its token beside it.
 pub(super) const PROTOCOL: &str = "perch";
@@ -62,7 +63,7 @@ pub(super) struct Params {
 }
 
 /// With frames of at most `max_frame` bytes.
-pub(super) fn sized(upgrade: WebSocketUpgrade, max_frame: usize) -> WebSocketUpgrade {
+pub(crate) fn sized(upgrade: WebSocketUpgrade, max_frame: usize) -> WebSocketUpgrade {
     upgrade
         .max_message_size(max_frame)
         .max_frame_size(max_frame)
@@ -76,12 +77,23 @@ struct Line {
     outbox: Arc<Outbox>,
     /// The documents on this socket by their channel, for those that are to send a diff.
     documents: Mutex<HashMap<Channel, Document>>,
+    /// Bytes that came, and that went.
+    received: metrics::Counter,
+    sent: metrics::Counter,
 }
 
 impl Line {
     fn new(state: &AppState) -> Arc<Self> {
         let connection = state.next_connection();
-        Arc::new(Self { connection, outbox: Arc::default(), documents: Mutex::default() })
+        let bytes =
+            |direction: &'static str| metrics::counter!("perch_socket_bytes_total", "direction" => direction);
+        Arc::new(Self {
+            connection,
+            outbox: Arc::default(),
+            documents: Mutex::default(),
+            received: bytes("in"),
+            sent: bytes("out"),
+        })
     }
 
     /// Connections are named per document: the same socket has another name in each.
@@ -192,15 +204,15 @@ async fn run(
     let stop = state.tasks.stopping().clone();
     let closed;
     {
-        let write = write_out(line, sink, alive);
-        tokio::pin!(write);
+        // A task of its own: a frame on its way out wakes the half that writes, and not the one that reads.
+        let mut write = AbortOnDropHandle::new(state.tasks.spawn(write_out(Arc::clone(line), sink, alive)));
         tokio::pin!(talk);
         let mut talking = true;
         let mut deadline = Instant::now();
         loop {
             tokio::select! {
                 why = &mut write => {
-                    closed = why;
+                    closed = why.ok().flatten();
                     break;
                 }
                 () = &mut talk, if talking => {
@@ -215,7 +227,8 @@ async fn run(
                 }
                 () = stop.cancelled() => {
                     line.outbox.close(1013, "perch is stopping; come back");
-                    closed = tokio::time::timeout(Duration::from_secs(2), &mut write).await.ok().flatten();
+                    let written = tokio::time::timeout(Duration::from_secs(2), &mut write).await;
+                    closed = written.ok().and_then(Result::ok).flatten();
                     break;
                 }
             }
@@ -236,7 +249,7 @@ async fn run(
 
 /// Writes what is to go out. Returns why the socket was closed, or nothing when the other end is gone.
 async fn write_out(
-    line: &Line,
+    line: Arc<Line>,
     mut sink: SplitSink<WebSocket, Message>,
     alive: Bytes,
 ) -> Option<(u16, String)> {
@@ -254,6 +267,7 @@ async fn write_out(
                 continue;
             }
         };
+        line.sent.increment(taken.frames.iter().map(|frame| frame.len() as u64).sum());
         for frame in taken.frames {
             sink.feed(Message::Binary(frame)).await.ok()?;
         }
@@ -287,7 +301,10 @@ async fn next_frame(line: &Line, stream: &mut SplitStream<WebSocket>) -> Option<
         };
         let message = tokio::time::timeout(SILENT_FOR, read).await.ok()??;
         match message.ok()? {
-            Message::Binary(bytes) => return Some(bytes),
+            Message::Binary(bytes) => {
+                line.received.increment(bytes.len() as u64);
+                return Some(bytes);
+            }
             Message::Ping(_) | Message::Pong(_) => {}
             Message::Text(_) | Message::Close(_) => return None,
         }

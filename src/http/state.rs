@@ -1,6 +1,7 @@
 //! What handlers share: handles, and how clients reach perch.
 
-use super::ApiError;
+use super::{ApiError, Limits};
+use crate::audit::Audit;
 use crate::base::{Clock, Tasks};
 use crate::branch::Branches;
 use crate::session::{Agents, Keys, Tickets};
@@ -14,7 +15,7 @@ use std::sync::atomic::{AtomicU64, Ordering};
 pub struct Site {
     /// The URL in front of perch, if it is not what clients ask for.
     pub public_url: Option<url::Url>,
-    /// Other origins whose pages may use the API and open sockets.
+    /// Other origins whose pages may use the API, open sockets and frame `/embed`.
     pub allowed_origins: Vec<String>,
     /// Proxies whose `X-Forwarded-…` and `X-Request-Id` are believed.
     pub trusted_proxies: Vec<ipnet::IpNet>,
@@ -22,12 +23,14 @@ pub struct Site {
     pub metrics_open: bool,
     /// The domain beneath which previews are.
     pub preview_domain: String,
+    /// How often, and how many at once, may ask.
+    pub limits: Limits,
 }
 
 impl Site {
     /// What a client puts before a route: `http://…` or `https://…`, without a slash at the end. `headers`: of the
     /// request that it asks with.
-    pub(super) fn base_url(&self, headers: &HeaderMap) -> Result<String, ApiError> {
+    pub(crate) fn base_url(&self, headers: &HeaderMap) -> Result<String, ApiError> {
         if let Some(url) = &self.public_url {
             return Ok(url.as_str().trim_end_matches('/').to_owned());
         }
@@ -43,16 +46,17 @@ impl Site {
 /// See the module's docs; cheap to clone.
 #[derive(Clone, Debug)]
 pub struct AppState {
-    pub(super) store: Store,
-    pub(super) branches: Branches,
-    pub(super) agents: Agents,
-    pub(super) keys: Arc<Keys>,
-    pub(super) clock: Clock,
-    pub(super) site: Arc<Site>,
+    pub(crate) store: Store,
+    pub(crate) branches: Branches,
+    pub(crate) audit: Audit,
+    pub(crate) agents: Agents,
+    pub(crate) keys: Arc<Keys>,
+    pub(crate) clock: Clock,
+    pub(crate) site: Arc<Site>,
     /// Hash of the owner token of the environment.
-    pub(super) owner: Option<Arc<[u8]>>,
-    pub(super) tasks: Tasks,
-    pub(super) tickets: Arc<Tickets>,
+    pub(crate) owner: Option<Arc<[u8]>>,
+    pub(crate) tasks: Tasks,
+    pub(crate) tickets: Arc<Tickets>,
     connections: Arc<AtomicU64>,
 }
 
@@ -72,6 +76,7 @@ impl AppState {
         let (site, owner) = (Arc::new(site), owner.map(Into::into));
         Self {
             store,
+            audit: branches.audit().clone(),
             branches,
             agents,
             keys,
@@ -85,7 +90,7 @@ impl AppState {
     }
 
     /// A number that no other connection of this process has.
-    pub(super) fn next_connection(&self) -> u64 {
+    pub(crate) fn next_connection(&self) -> u64 {
         self.connections.fetch_add(1, Ordering::Relaxed) + 1
     }
 }

@@ -1,15 +1,16 @@
 //! API tokens: for owners only.
 
+use super::audit::Subject;
 use super::auth::Owner;
 use super::branches::body;
 use super::{ApiError, AppState};
 use crate::base::TokenId;
 use crate::session::create_token;
 use crate::store::ApiToken;
-use axum::Json;
 use axum::extract::rejection::JsonRejection;
 use axum::extract::{Path, State};
 use axum::http::StatusCode;
+use axum::{Extension, Json};
 use secrecy::ExposeSecret;
 use serde::{Deserialize, Serialize};
 use utoipa::ToSchema;
@@ -82,11 +83,12 @@ async fn create(
     State(state): State<AppState>,
     _: Owner,
     request: Result<Json<CreateToken>, JsonRejection>,
-) -> Result<(StatusCode, Json<NewToken>), ApiError> {
+) -> Result<(StatusCode, Extension<Subject>, Json<NewToken>), ApiError> {
     let request = body(request)?;
     let (token, secret) = create_token(&state.store, &state.clock, &request.name, request.owner).await?;
+    let subject = Subject::of(&token.id);
     let new = NewToken { view: token.into(), token: secret.expose_secret().to_owned() };
-    Ok((StatusCode::CREATED, Json(new)))
+    Ok((StatusCode::CREATED, subject, Json(new)))
 }
 
 /// Revoke an API token; the next request with it is refused.

@@ -58,6 +58,16 @@ impl Cgroups {
         }
     }
 
+    /// Looks whether perch could make groups here, and makes none.
+    ///
+    /// # Errors
+    /// Says why not.
+    pub fn look() -> Result<(), String> {
+        let own = fs::read_to_string("/proc/self/cgroup").unwrap_or_default();
+        let mounts = fs::read_to_string("/proc/self/mounts").unwrap_or_default();
+        looked(&own, &mounts)
+    }
+
     fn refused(reason: String) -> Self {
         Self { trees: Arc::default(), why_not: Some(reason.into()) }
     }
@@ -130,8 +140,10 @@ fn bound(tree: &Tree, folder: &Path, limits: &Limits) -> io::Result<()> {
     }
 }
 
-fn find(name: &str, own: &str, mounts: &str) -> Result<Vec<Tree>, String> {
-    let mut trees = Vec::new();
+/// Where perch's own groups are: each hierarchy with the version 1 controller that it is for, or version 2's if it offers
+/// what is needed.
+fn places(own: &str, mounts: &str) -> Vec<(Option<&'static str>, PathBuf)> {
+    let mut places = Vec::new();
     for line in own.lines() {
         let mut parts = line.splitn(3, ':');
         let (_, Some(controllers), Some(path)) = (parts.next(), parts.next(), parts.next()) else { continue };
@@ -148,23 +160,44 @@ fn find(name: &str, own: &str, mounts: &str) -> Result<Vec<Tree>, String> {
         });
         let Some(mounted) = mounted else { continue };
         let above = mounted.join(path.trim_start_matches('/'));
+        if single.is_some() || controllers.is_empty() && offers(&above) {
+            places.push((single, above));
+        }
+    }
+    places
+}
+
+fn find(name: &str, own: &str, mounts: &str) -> Result<Vec<Tree>, String> {
+    let mut trees = Vec::new();
+    for (single, above) in places(own, mounts) {
         let folder = above.join(name);
         match single {
             Some(controller) => {
                 make(&folder)?;
                 trees.push(Tree::Single(controller, folder));
             }
-            None if controllers.is_empty() && offers(&above) => {
+            None => {
                 lead(&above)?;
                 make(&folder)?;
                 let passed = set(&folder, "cgroup.subtree_control", "+memory +pids +cpu");
                 passed.map_err(|error| format!("cgroup.subtree_control of {}: {error}", folder.display()))?;
                 trees.push(Tree::Unified(folder));
             }
-            None => {}
         }
     }
     Ok(trees)
+}
+
+fn looked(own: &str, mounts: &str) -> Result<(), String> {
+    let places = places(own, mounts);
+    if places.is_empty() {
+        return Err("the kernel offers none".into());
+    }
+    for (_, above) in places {
+        rustix::fs::access(&above, rustix::fs::Access::WRITE_OK)
+            .map_err(|error| format!("{} is not perch's to divide ({error})", above.display()))?;
+    }
+    Ok(())
 }
 
 fn offers(folder: &Path) -> bool {

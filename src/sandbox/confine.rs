@@ -5,14 +5,18 @@ use super::launch::{Failed, step};
 use super::spec::Limits;
 use super::sys;
 use caps::CapSet;
-use landlock::{CompatLevel, Compatible, Ruleset, RulesetAttr, RulesetCreated, Scope};
+use landlock::{
+    ABI, Access, AccessFs, CompatLevel, Compatible, Ruleset, RulesetAttr, RulesetCreated, RulesetCreatedAttr,
+    Scope, path_beneath_rules,
+};
 use rustix::process::{DumpableBehavior, Resource, Rlimit};
 use rustix::thread::UnshareFlags;
 use seccompiler::{
     BpfProgram, SeccompAction, SeccompCmpArgLen, SeccompCmpOp, SeccompCondition, SeccompFilter, SeccompRule,
 };
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::os::fd::{AsRawFd, BorrowedFd};
+use std::path::{Path, PathBuf};
 
 /// Must be set inside the session's own user namespace: there the count of processes is the session's own.
 pub(super) fn limit(limits: &Limits) -> Result<(), Failed> {
@@ -28,9 +32,13 @@ pub(super) fn limit(limits: &Limits) -> Result<(), Failed> {
     step("setrlimit", set(Resource::Msgqueue, 1024 * 1024))?;
     step("setrlimit", set(Resource::Sigpending, 8_192))?;
     step("setrlimit", set(Resource::Fsize, limits.file_bytes))?;
-    // When the machine is out of memory, a session goes before perch does.
-    let _ = std::fs::write("/proc/self/oom_score_adj", "500");
     Ok(())
+}
+
+/// When the machine is out of memory, a session goes before perch does. Said while it is still the machine's root, where
+/// it ever is: then it can't be taken back.
+pub(super) fn go_first() {
+    let _ = std::fs::write("/proc/self/oom_score_adj", "500");
 }
 
 /// Gives up all rights but those of the session's own user.
@@ -54,12 +62,67 @@ fn scope() -> Result<(), Failed> {
         .set_compatibility(CompatLevel::BestEffort)
         .scope(Scope::AbstractUnixSocket | Scope::Signal);
     // Kernels before 6.12 have none; there sessions of one branch can meet in abstract sockets.
-    let outcome = ruleset.and_then(Ruleset::create).and_then(RulesetCreated::restrict_self);
+    held(ruleset.and_then(Ruleset::create).and_then(RulesetCreated::restrict_self))
+}
+
+/// What a kernel does not know can't be held.
+fn held<T>(outcome: Result<T, landlock::RulesetError>) -> Result<(), Failed> {
     match outcome {
         Ok(_) => Ok(()),
         Err(error) if error.to_string().contains("unsupported") => Ok(()),
         Err(error) => Err(Failed::new("landlock", error)),
     }
+}
+
+/// The version of Landlock that the kernel has; 0 where it has none.
+#[must_use]
+pub fn landlock_level() -> u8 {
+    let known = [(6, ABI::V6), (5, ABI::V5), (4, ABI::V4), (3, ABI::V3), (2, ABI::V2), (1, ABI::V1)];
+    let has = |abi: ABI| {
+        let ruleset = Ruleset::default().set_compatibility(CompatLevel::HardRequirement);
+        let ruleset = ruleset.handle_access(AccessFs::from_all(abi));
+        // What version 6 adds are scopes.
+        let ruleset = if abi == ABI::V6 {
+            ruleset.and_then(|ruleset| ruleset.scope(Scope::AbstractUnixSocket | Scope::Signal))
+        } else {
+            ruleset
+        };
+        ruleset.and_then(Ruleset::create).is_ok()
+    };
+    known.into_iter().find(|(_, abi)| has(*abi)).map_or(0, |(level, _)| level)
+}
+
+/// From here on this thread, and what it starts, reaches nothing in the `hidden` folders, whatever way leads there, and no
+/// process that is not confined so: neither its memory, environment and descriptors, nor by signals. Nothing new can be made
+/// in the folders on the way to them, and of what lies there beside the way 4,096 names are reached, the rest is not. Kernels
+/// before 5.13 hold none of it.
+///
+/// # Errors
+/// [`Failed`], where the kernel should.
+pub fn hide(hidden: &[&Path]) -> Result<(), Failed> {
+    let rights = AccessFs::from_all(ABI::V5);
+    let ruleset = Ruleset::default()
+        .set_compatibility(CompatLevel::BestEffort)
+        .handle_access(rights)
+        .and_then(|ruleset| ruleset.scope(Scope::Signal))
+        .and_then(Ruleset::create)
+        .and_then(|ruleset| ruleset.add_rules(path_beneath_rules(all_but(hidden), rights)));
+    held(ruleset.and_then(RulesetCreated::restrict_self))
+}
+
+/// Names in one folder on the way to what is hidden.
+const MAX_BESIDE: usize = 4_096;
+
+/// What lies beside the ways to some folders: with all below it, everything but those folders.
+fn all_but(hidden: &[&Path]) -> Vec<PathBuf> {
+    let is_on_the_way = |path: &PathBuf| hidden.iter().any(|hidden| hidden.starts_with(path));
+    let ways: BTreeSet<&Path> = hidden.iter().flat_map(|hidden| hidden.ancestors().skip(1)).collect();
+    let beside = |way: &Path| {
+        let entries = std::fs::read_dir(way).into_iter().flatten().flatten().map(|entry| entry.path());
+        // Others may fill such a folder; each name costs a rule.
+        entries.filter(|path| !is_on_the_way(path)).take(MAX_BESIDE).collect::<Vec<_>>()
+    };
+    ways.into_iter().flat_map(beside).collect()
 }
 
 // The time namespace is missing: its bit is part of clone's exit signal, and only clone3 and unshare know it.
@@ -133,7 +196,25 @@ fn filter() -> Result<(), Failed> {
     apply(rules, permission)?;
     // Its flags lie in memory, out of a filter's sight; told that there is none, libraries use clone.
     let missing = u32::try_from(libc::ENOSYS).unwrap_or(38);
-    apply(BTreeMap::from([(libc::SYS_clone3, Vec::new())]), missing)
+    apply(BTreeMap::from([(libc::SYS_clone3, Vec::new())]), missing)?;
+    // The same calls by the numbers of x32, where the kernel has it.
+    #[cfg(target_arch = "x86_64")]
+    step("seccomp", seccompiler::apply_filter(&from(0x4000_0000, missing)))?;
+    Ok(())
+}
+
+/// Refuses each call whose number is `first` or above.
+#[cfg(target_arch = "x86_64")]
+fn from(first: u32, errno: u32) -> [seccompiler::sock_filter; 4] {
+    let instruction =
+        |code: u32, jt, jf, k| seccompiler::sock_filter { code: u16::try_from(code).unwrap_or(0), jt, jf, k };
+    [
+        // The number is the first word of what a filter sees.
+        instruction(libc::BPF_LD | libc::BPF_W | libc::BPF_ABS, 0, 0, 0),
+        instruction(libc::BPF_JMP | libc::BPF_JGE | libc::BPF_K, 0, 1, first),
+        instruction(libc::BPF_RET | libc::BPF_K, 0, 0, libc::SECCOMP_RET_ERRNO | errno),
+        instruction(libc::BPF_RET | libc::BPF_K, 0, 0, libc::SECCOMP_RET_ALLOW),
+    ]
 }
 
 fn apply(rules: BTreeMap<i64, Vec<SeccompRule>>, errno: u32) -> Result<(), Failed> {
@@ -169,4 +250,62 @@ pub(super) fn detach(kept: &[BorrowedFd<'_>]) {
     }
     sys::close_range(next, u32::MAX);
     rustix::process::umask(rustix::fs::Mode::from_raw_mode(0o022));
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use std::fs;
+    use std::os::unix::fs::symlink;
+    use std::process::Command;
+
+    #[test]
+    fn what_is_hidden_is_reached_by_no_way_and_all_else_is() {
+        let temp = tempfile::tempdir().unwrap();
+        let root = temp.path().canonicalize().unwrap();
+        let (hidden, open) = (root.join("home/hidden"), root.join("home/open"));
+        for folder in [&hidden, &open] {
+            fs::create_dir_all(folder).unwrap();
+            fs::write(folder.join("file"), "content").unwrap();
+        }
+        symlink(&hidden, open.join("way")).unwrap();
+        let reads = |path: &Path| fs::read_to_string(path).is_ok();
+        let ways = [
+            hidden.join("file"),
+            open.join("way/file"),
+            open.join("../hidden/file"),
+            Path::new("/proc/self/root").join(hidden.strip_prefix("/").unwrap()).join("file"),
+        ];
+        for way in &ways {
+            assert!(reads(way), "{}", way.display());
+        }
+        // A thread of its own is confined, and what it starts.
+        let confined = std::thread::spawn(move || {
+            // As in a session: with rights of the machine's root a process looks into others whatever confines it.
+            rustix::thread::set_no_new_privs(true).unwrap();
+            for set in [CapSet::Inheritable, CapSet::Effective, CapSet::Permitted] {
+                caps::clear(None, set).unwrap();
+            }
+            hide(&[&hidden]).unwrap();
+            let starts =
+                |script: String| Command::new("sh").args(["-c", &script]).output().unwrap().status.success();
+            for way in &ways {
+                assert!(!reads(way), "{}", way.display());
+                assert!(!starts(format!("cat {}", way.display())));
+            }
+            assert!(
+                fs::write(hidden.join("new"), "").is_err() && fs::remove_file(hidden.join("file")).is_err()
+            );
+            assert!(
+                reads(&open.join("file"))
+                    && starts(format!("echo more >> {0}/file && cat {0}/file", open.display()))
+            );
+            // Of the test's process, which is not confined.
+            let outside = std::process::id();
+            assert!(!starts(format!("cat /proc/{outside}/environ")), "environ");
+            assert!(!starts(format!("kill -0 {outside}")), "signal");
+        });
+        confined.join().unwrap();
+        assert!(reads(&root.join("home/hidden/file")), "nobody else is");
+    }
 }

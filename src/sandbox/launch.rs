@@ -234,6 +234,7 @@ fn stage(socket: &UnixStream, network: &OwnedFd, spec: &Spec) -> Result<(), Fail
         let kind = Some(LinkNameSpaceType::Network);
         step("setns", rustix::thread::move_into_link_name_space(network.as_fd(), kind))?;
     }
+    confine::go_first();
     // Two pipes: pid 1 says that it has left perch's user namespace, stage 0 that its ids are mapped.
     let (left, has_left) = step("pipe", rustix::pipe::pipe_with(rustix::pipe::PipeFlags::CLOEXEC))?;
     let (mapped, is_mapped) = step("pipe", rustix::pipe::pipe_with(rustix::pipe::PipeFlags::CLOEXEC))?;

@@ -33,8 +33,10 @@ mod spec;
 mod sys;
 
 pub use cgroup::{Cgroup, Cgroups};
+pub use confine::{hide, landlock_level};
 pub use launch::{Failed, Launched, Pid1, become_agent, launch};
 pub use level::{Isolation, Level, Standing, enter, prepare};
+pub use mounts::{PERCH, PRIVATE, own_program};
 pub use network::{ConnectError, Network, NetworkError, PROXY, Reach};
 pub use owner::{Owner, Owners};
 pub use probe::probe;

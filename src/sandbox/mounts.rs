@@ -68,7 +68,18 @@ const PROC_HIDDEN: [&str; 12] = [
 const PROC_READ_ONLY: [&str; 5] = ["sys", "bus", "fs", "irq", "scsi"];
 
 /// Where the session's own tmpfs lies besides `~/.private`: on the session's own root, which nobody shares.
-pub(super) const PRIVATE: &str = "/run/perch/private";
+pub const PRIVATE: &str = "/run/perch/private";
+/// Where perch's own program lies, to be read only: git asks it for credentials.
+pub const PERCH: &str = "/run/perch/bin/perch";
+
+/// Perch's own program, if its file is still there; one that took its place meanwhile does as well.
+#[must_use]
+pub fn own_program() -> Option<PathBuf> {
+    let path = fs::read_link("/proc/self/exe").ok()?;
+    let text = path.to_string_lossy();
+    let path = text.strip_suffix(" (deleted)").map_or_else(|| path.clone(), PathBuf::from);
+    fs::metadata(&path).is_ok_and(|meta| meta.is_file()).then_some(path)
+}
 
 struct Bind {
     tree: OwnedFd,
@@ -164,6 +175,9 @@ pub(super) fn build(spec: &Spec) -> Result<OwnedFd, Failed> {
     binds.push(bind(&spec.places.workspace, "/project/workspace", shared)?);
     binds.push(bind(&spec.places.home, "/root", shared)?);
     binds.push(bind(&spec.places.scratch, "/tmp", shared)?);
+    if let Some(program) = own_program() {
+        binds.push(bind(&program, PERCH, RDONLY | NOSUID | NODEV)?);
+    }
     let mut devices = Vec::new();
     for name in DEVICES {
         // A device that may not be opened here would be of no use: no `nodev` on these.

@@ -12,14 +12,16 @@ use hyper::body::{Body as _, Incoming};
 use hyper::server::conn::{http1, http2};
 use hyper::{Request, service::service_fn};
 use hyper_util::rt::{TokioIo, TokioTimer};
+use parking_lot::Mutex;
+use std::collections::HashMap;
 use std::io;
-use std::net::SocketAddr;
+use std::net::{IpAddr, SocketAddr};
 use std::pin::{Pin, pin};
 use std::sync::Arc;
 use std::task::{Context, Poll, ready};
 use std::time::Duration;
 use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
-use tokio::net::{TcpListener, TcpStream};
+use tokio::net::{TcpListener, TcpSocket, TcpStream};
 use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 use tower::Service;
 use tower_http::timeout::TimeoutBody;
@@ -34,6 +36,22 @@ const BODY_SILENT_FOR: Duration = Duration::from_secs(30);
 /// Requests at once on one HTTP/2 connection.
 const STREAMS: u32 = 100;
 
+/// Connections that wait to be taken: all clients of a server that was started again come at once, and one that finds no
+/// place tries again only after a second. The kernel's own bound (`net.core.somaxconn`) holds as well.
+const BACKLOG: u32 = 4_096;
+
+/// Listens on an address.
+///
+/// # Errors
+/// As the kernel says.
+pub(super) fn listen(address: SocketAddr) -> io::Result<TcpListener> {
+    let socket = if address.is_ipv4() { TcpSocket::new_v4()? } else { TcpSocket::new_v6()? };
+    // A server that is started again finds its port, though connections of before still fade away.
+    socket.set_reuseaddr(true)?;
+    socket.bind(address)?;
+    socket.listen(BACKLOG)
+}
+
 /// How connections are served.
 pub(super) struct Door {
     pub(super) app: Router,
@@ -42,6 +60,7 @@ pub(super) struct Door {
     pub(super) idle: Duration,
     /// Past it, new connections wait in the kernel's queue.
     pub(super) max_connections: usize,
+    pub(super) per_address: PerAddress,
     pub(super) tasks: Tasks,
 }
 
@@ -64,6 +83,12 @@ pub(super) async fn serve(listener: TcpListener, door: Door) {
             Ok((stream, address)) => {
                 // Keystrokes are small; waiting to gather them costs tens of milliseconds.
                 let _ = stream.set_nodelay(true);
+                let Ok(place) = door.per_address.take(address.ip().to_canonical()) else {
+                    metrics::counter!("perch_connections_refused_total").increment(1);
+                    debug!(%address, "too many connections from this address");
+                    continue;
+                };
+                let slot = Slot { _of_all: slot, _of_address: place };
                 let door_of_one = Arc::clone(&door);
                 door.tasks.spawn(async move { door_of_one.serve(stream, address, slot).await });
             }
@@ -81,8 +106,59 @@ fn is_of_one_connection(error: &io::Error) -> bool {
     matches!(error.kind(), ConnectionRefused | ConnectionAborted | ConnectionReset)
 }
 
+/// A connection's place among all and among those of its address; given back when it is dropped.
+struct Slot {
+    _of_all: Option<OwnedSemaphorePermit>,
+    _of_address: Option<Place>,
+}
+
+/// How many connections each address has.
+#[derive(Clone)]
+pub(super) struct PerAddress {
+    max: usize,
+    trusted: Arc<[ipnet::IpNet]>,
+    open: Arc<Mutex<HashMap<IpAddr, usize>>>,
+}
+
+struct Place(IpAddr, PerAddress);
+
+impl Drop for Place {
+    fn drop(&mut self) {
+        let mut open = self.1.open.lock();
+        if let Some(count) = open.get_mut(&self.0) {
+            *count -= 1;
+            if *count == 0 {
+                open.remove(&self.0);
+            }
+        }
+    }
+}
+
+struct TooMany;
+
+impl PerAddress {
+    pub(super) fn new(max: usize, trusted: Vec<ipnet::IpNet>) -> Self {
+        Self { max, trusted: trusted.into(), open: Arc::default() }
+    }
+
+    /// `None`: this address is not counted, since it may stand for many clients.
+    fn take(&self, address: IpAddr) -> Result<Option<Place>, TooMany> {
+        if address.is_loopback() || self.trusted.iter().any(|net| net.contains(&address)) {
+            return Ok(None);
+        }
+        let mut open = self.open.lock();
+        let count = open.entry(address).or_default();
+        if *count >= self.max {
+            return Err(TooMany);
+        }
+        *count += 1;
+        drop(open);
+        Ok(Some(Place(address, self.clone())))
+    }
+}
+
 impl Door {
-    async fn serve(&self, stream: TcpStream, address: SocketAddr, slot: Option<OwnedSemaphorePermit>) {
+    async fn serve(&self, stream: TcpStream, address: SocketAddr, slot: Slot) {
         let peer = Peer { address: address.ip().to_canonical(), is_tls: self.tls.is_some() };
         metrics::gauge!("perch_connections").increment(1);
         let inflow = Inflow::default();
@@ -188,7 +264,7 @@ impl<S: AsyncRead + AsyncWrite + Unpin + Send + 'static> Stream for S {}
 struct Held {
     stream: TcpStream,
     inflow: Inflow,
-    _slot: Option<OwnedSemaphorePermit>,
+    _slot: Slot,
 }
 
 impl Drop for Held {
@@ -243,5 +319,35 @@ impl AsyncWrite for Held {
 
     fn poll_shutdown(mut self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<io::Result<()>> {
         Pin::new(&mut self.stream).poll_shutdown(context)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// Nobody takes them yet, and all are through: the second try of one that was turned away would come.
+    #[tokio::test]
+    async fn who_comes_at_once_has_a_place() {
+        let listener = listen("127.0.0.1:0".parse().unwrap()).unwrap();
+        let address = listener.local_addr().unwrap();
+        let connects = (0..300).map(|_| TcpStream::connect(address));
+        let all = futures_util::future::try_join_all(connects);
+        assert_eq!(tokio::time::timeout(Duration::from_secs(20), all).await.unwrap().unwrap().len(), 300);
+    }
+
+    #[test]
+    fn an_address_has_so_many_connections_and_no_more() {
+        let per_address = PerAddress::new(2, vec!["10.0.0.0/8".parse().unwrap()]);
+        let stranger = IpAddr::from([1, 2, 3, 4]);
+        let held: Vec<_> = (0..2).map(|_| per_address.take(stranger).ok().flatten().unwrap()).collect();
+        assert!(per_address.take(stranger).is_err());
+        assert!(per_address.take(IpAddr::from([1, 2, 3, 5])).is_ok());
+        for free in [IpAddr::from([127, 0, 0, 1]), IpAddr::from([10, 9, 9, 9])] {
+            assert!((0..10).all(|_| matches!(per_address.take(free), Ok(None))));
+        }
+        drop(held);
+        assert!(per_address.take(stranger).is_ok(), "places come free");
+        assert!(per_address.open.lock().is_empty(), "nothing is kept of who is gone");
     }
 }

@@ -3,11 +3,13 @@
 mod accept;
 mod tls;
 
+use crate::audit;
 use crate::base::{Clock, Tasks};
 use crate::branch::{BranchOptions, Branches};
+use crate::compat::{self, Compat};
 use crate::config::Config;
 use crate::egress::{self, Target};
-use crate::http::{AppState, Site, check_preview_domain, router};
+use crate::http::{AppState, Bounds, Limits, Site, check_preview_domain, router};
 use crate::sandbox::{self, Cgroups, Level, Owners, Standing};
 use crate::session::{AgentOptions, Agents, Keys, end_link_token, first_owner_token, link_token, token_hash};
 use crate::store::{self, Store, StoreError};
@@ -30,7 +32,8 @@ const CLOSE_WITHIN: Duration = Duration::from_secs(3);
 /// How long a database may be away when perch starts: under compose or systemd both start at once. Past it perch gives
 /// up, so that whoever started it sees that something is wrong.
 const DATABASE_WITHIN: Duration = Duration::from_secs(30);
-/// A killed perch's lock on Postgres goes when Postgres notices; another perch keeps it longer.
+/// A killed perch's lock on Postgres goes when Postgres notices, that on the data folder when a process that it was just
+/// starting has begun or ended; another perch keeps it longer.
 const LOCK_WITHIN: Duration = Duration::from_secs(5);
 /// Between tries.
 const TRY_EVERY: Duration = Duration::from_millis(500);
@@ -70,7 +73,7 @@ impl Server {
             .mode(0o700)
             .create(&branches_folder)
             .with_context(|| format!("--data: can't make the data folder {}", data.display()))?;
-        let lock = lock(&data)?;
+        let lock = lock(&data).await?;
         let options = store::Options { database_url: config.database_url.clone(), data: data.clone() };
         let store = open_store(&options).await.with_context(|| match &config.database_url {
             Some(_) => "--database-url (DATABASE_URL): can't open the database".to_owned(),
@@ -92,8 +95,7 @@ impl Server {
         let (clock, tasks) = (Clock::system(), Tasks::new());
         let keys = Arc::new(keys);
         keys.follow(&tasks);
-        let listener = tokio::net::TcpListener::bind(config.listen)
-            .await
+        let listener = accept::listen(config.listen)
             .with_context(|| format!("--listen: can't listen on {}", config.listen))?;
         let address = listener.local_addr()?;
         let mut never = vec![Target::from(address)];
@@ -111,6 +113,7 @@ impl Server {
                 allow: config.session_network_allow.clone(),
                 never,
             }),
+            audit: audit::Bounds { entries: config.audit_entries, days: config.audit_days },
         };
         let branches = Branches::new(options, store.clone(), clock.clone(), tasks.clone());
         branches.mend().await?;
@@ -129,23 +132,42 @@ impl Server {
         } else {
             end_link_token(&store).await?;
         }
+        let limits = Limits::new(Bounds {
+            per_address: config.rate_per_address,
+            per_token: config.rate_per_token,
+            requests: usize::try_from(config.max_requests)?,
+            branch_requests: usize::try_from(config.max_branch_requests)?,
+        });
         let site = Site {
             public_url: config.public_url.clone(),
             allowed_origins: config.allowed_origins.clone(),
             trusted_proxies: config.trusted_proxies.clone(),
             metrics_open: config.metrics_open,
             preview_domain: domain,
+            limits: limits.clone(),
         };
         let state = AppState::new(store.clone(), branches, agents, keys, clock, site, owner);
+        let options = compat::Options {
+            template: config.sdk_template.clone(),
+            template_ids: config.sdk_template_ids.clone(),
+        };
+        let sdk = Compat::open(state.clone(), options).await?;
         let door = accept::Door {
-            app: router(state),
+            app: router(state, compat::router(sdk)),
             tls: tls.clone(),
             idle: config.idle(),
             max_connections: usize::try_from(config.max_connections)?,
+            per_address: accept::PerAddress::new(
+                usize::try_from(config.max_connections_per_address)?,
+                config.trusted_proxies.clone(),
+            ),
             tasks: tasks.clone(),
         };
         tasks.spawn(accept::serve(listener, door));
-        every(&tasks, UPKEEP_EVERY, || async { crate::http::upkeep() });
+        every(&tasks, UPKEEP_EVERY, move || {
+            limits.upkeep();
+            async { crate::http::upkeep() }
+        });
         let watched = store.clone();
         every(&tasks, store::LOCK_CHECKED_EVERY, move || {
             let store = watched.clone();
@@ -219,12 +241,13 @@ fn agents(config: &Config, standing: Standing, data: &Path, tasks: &Tasks) -> Ag
         branch_limits: config.branch_limits(),
         max_branch_bytes: config.max_branch_bytes,
         image: config.session_image.clone(),
+        trusts_first_ssh: config.git_ssh_trust_first_use,
     };
     Agents::new(options, tasks.clone())
 }
 
 /// The folder of the machine's image that the data folder lies in, if it does.
-fn shown_to_sessions(data: &Path, image: &[PathBuf]) -> Option<PathBuf> {
+pub(crate) fn shown_to_sessions(data: &Path, image: &[PathBuf]) -> Option<PathBuf> {
     let data = data.canonicalize().ok()?;
     let shown = ["/usr", "/opt"].into_iter().map(PathBuf::from).chain(image.iter().cloned());
     shown.into_iter().find(|folder| folder.canonicalize().is_ok_and(|real| data.starts_with(real)))
@@ -238,18 +261,28 @@ fn short(folder: &Path) -> u64 {
     hasher.finish()
 }
 
-fn lock(data: &Path) -> anyhow::Result<File> {
+/// Takes the data folder for this process, as long as the answer is held.
+///
+/// # Errors
+/// When another perch has it, or it can't be written.
+pub(crate) async fn lock(data: &Path) -> anyhow::Result<File> {
     let path = data.join("lock");
     let file = File::create(&path).with_context(|| format!("--data: can't write {}", path.display()))?;
-    match file.try_lock() {
-        Ok(()) => Ok(file),
-        Err(fs::TryLockError::WouldBlock) => {
-            anyhow::bail!(
+    let began = Instant::now();
+    loop {
+        match file.try_lock() {
+            Ok(()) => return Ok(file),
+            Err(fs::TryLockError::WouldBlock) if began.elapsed() < LOCK_WITHIN => {
+                tokio::time::sleep(TRY_EVERY / 10).await;
+            }
+            Err(fs::TryLockError::WouldBlock) => anyhow::bail!(
                 "another perch uses the data folder {}; stop it or give --data another folder",
                 data.display()
-            )
+            ),
+            Err(fs::TryLockError::Error(error)) => {
+                return Err(error).context("--data: can't lock the data folder");
+            }
         }
-        Err(fs::TryLockError::Error(error)) => Err(error).context("--data: can't lock the data folder"),
     }
 }
 

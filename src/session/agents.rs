@@ -5,7 +5,7 @@
 //! `~/.private` survives a reconnect.
 
 use super::room::{self, Running};
-use crate::agent::{Agent, AgentError, Port};
+use crate::agent::{Agent, AgentError, Port, Taken, taken};
 use crate::base::{BranchId, Permission, SessionId, Tasks};
 use crate::branch::{Hub, Member};
 use crate::egress;
@@ -13,7 +13,7 @@ use crate::sandbox::{Cgroups, Failed, Level, Limits, Network, NetworkError, Spec
 use crate::store::{SessionRow, StoreError};
 use parking_lot::Mutex;
 use std::collections::HashMap;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::sync::{Arc, Weak};
 use tokio::sync::{OnceCell, watch};
 
@@ -35,6 +35,8 @@ pub struct AgentOptions {
     pub max_branch_bytes: u64,
     /// More folders of the machine that sessions may read.
     pub image: Vec<PathBuf>,
+    /// SSH servers that git meets for the first time are believed.
+    pub trusts_first_ssh: bool,
 }
 
 /// Why there is no agent.
@@ -73,6 +75,7 @@ struct Seated {
     created_at_ms: i64,
     changed_at_ms: i64,
     permission: Permission,
+    started_at_ms: i64,
 }
 
 impl Seated {
@@ -135,6 +138,19 @@ impl Agents {
             }
         }
         running
+    }
+
+    /// What the processes of a branch's sessions hold and have used.
+    pub async fn taken(&self, branch: &BranchId) -> Taken {
+        let roots = self.there_at(branch, i64::MAX);
+        tokio::task::spawn_blocking(move || taken(Path::new("/proc"), &roots)).await.unwrap_or_default()
+    }
+
+    /// The first processes of a branch's sessions that were there at that time.
+    pub(super) fn there_at(&self, branch: &BranchId, at_ms: i64) -> Vec<i32> {
+        let cells = self.inner.cells.lock();
+        let of_branch = cells.iter().filter(|((of, _), _)| of == branch).filter_map(|(_, cell)| cell.get());
+        of_branch.filter(|seated| seated.started_at_ms <= at_ms).map(|seated| seated.agent.pid()).collect()
     }
 
     /// The session's agent, started where there is none. `is_owner`: the caller holds an owner token.
@@ -237,6 +253,7 @@ impl Agents {
             environment: environment.into_iter().map(|(name, value)| (name.to_owned(), value)).collect(),
             git_config: git_config(row),
         };
+        let started_at_ms = hub.now_ms();
         let agent = Agent::start(spec, namespace, cgroup, &inner.tasks).await?;
         let present = Arc::downgrade(hub);
         let (this, cell, hub) = (self.clone(), Arc::clone(cell), Arc::clone(hub));
@@ -255,7 +272,28 @@ impl Agents {
             created_at_ms: row.created_at_ms,
             changed_at_ms: row.updated_at_ms,
             permission,
+            started_at_ms,
         })
+    }
+
+    /// Ends the processes of all sessions of a branch, and waits until they are over; one that is just being started too.
+    pub async fn end_of(&self, branch: &BranchId) {
+        let cells: Vec<_> = {
+            let cells = self.inner.cells.lock();
+            cells
+                .iter()
+                .filter(|((of, _), _)| of == branch)
+                .map(|(key, cell)| (key.clone(), Arc::clone(cell)))
+                .collect()
+        };
+        for (key, cell) in cells {
+            // Waits for one that is being started; makes none.
+            if let Ok(seated) = cell.get_or_try_init(|| async { Err(()) }).await {
+                seated.agent.end();
+                seated.agent.ended().await;
+                self.forget(&key, &cell);
+            }
+        }
     }
 
     /// Ends the agent when its session is no longer what it was started for; returns when it is over.
@@ -305,10 +343,11 @@ fn hostname(branch: &BranchId) -> String {
     format!("perch-{}", &id[id.len().saturating_sub(8)..])
 }
 
-/// Who commits made here are by. As a file, so that tools that set it otherwise are heeded, in this session alone.
+/// Who commits made here are by. As a file, so that tools that set it otherwise are heeded, in this session alone. Without an
+/// address git asks for one: it would make one up of the machine's names.
 fn git_config(row: &SessionRow) -> String {
     let quoted = |text: &str| format!("\"{}\"", text.replace('\\', "\\\\").replace('"', "\\\""));
     let name = row.name.clone().unwrap_or_else(|| row.id.to_string());
-    let email = row.email.clone().unwrap_or_else(|| format!("{}@perch.invalid", row.id));
-    format!("[user]\n\tname = {}\n\temail = {}\n", quoted(&name), quoted(&email))
+    let email = row.email.as_ref().map(|email| format!("\temail = {}\n", quoted(email))).unwrap_or_default();
+    format!("[user]\n\tname = {}\n{email}\tuseConfigOnly = true\n", quoted(&name))
 }

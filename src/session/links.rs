@@ -37,7 +37,8 @@ pub enum LinkError {
     Store(#[from] StoreError),
 }
 
-/// Makes a link. The secret is given this once.
+/// Makes a link whose sessions have the right `permission`, and may fork the branch where `may_fork` says so. The secret is
+/// given this once.
 ///
 /// # Errors
 /// [`LinkError::TooMany`], [`LinkError::Store`].
@@ -46,6 +47,7 @@ pub async fn create_link(
     clock: &Clock,
     branch: &BranchId,
     permission: Permission,
+    may_fork: bool,
     expires_in_s: Option<i64>,
     max_uses: Option<i64>,
 ) -> Result<(Link, SecretString), LinkError> {
@@ -56,6 +58,7 @@ pub async fn create_link(
         branch_id: branch.clone(),
         hash: token_hash(secret.expose_secret()),
         permission,
+        may_fork,
         expires_at_ms: expires_in_s.map(|seconds| now_ms.saturating_add(seconds.saturating_mul(1_000))),
         max_uses,
         uses: 0,
@@ -97,6 +100,7 @@ pub async fn open_link(store: &Store, clock: &Clock, secret: &SecretString) -> R
     let id: SessionId = format!("{GUEST}{}", uuid::Uuid::new_v4().simple())
         .parse()
         .map_err(|_| StoreError::Damaged("a guest's id is none".into()))?;
-    let wanted = Wanted { id, permission: link.permission, name: None, email: None, color: None };
+    let (permission, may_fork) = (link.permission, link.may_fork);
+    let wanted = Wanted { id, permission, name: None, email: None, color: None, may_fork };
     Ok(create_or_find(store, clock, &link.branch_id, &wanted).await?)
 }

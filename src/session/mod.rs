@@ -3,18 +3,30 @@
 //! | file | idea |
 //! |---|---|
 //! | `agents.rs` | the processes of sessions |
+//! | `credit.rs` | who else typed what a commit holds |
+//! | `credentials.rs` | a session's tokens for git's remotes |
+//! | `git.rs` | git in a session's processes |
+//! | `outside.rs` | git that talks to a remote |
 //! | `keys.rs` | signed session tokens, and the keys |
-//! | `downloads.rs` | signed links to one file |
+//! | `locks.rs` | locks of git's that were left behind |
+//! | `downloads.rs` | signed links to one file or folder |
 //! | `secret.rs` | secrets that are stored as hashes |
 //! | `tokens.rs` | API tokens |
 //! | `links.rs` | share links |
 //! | `shells.rs` | programs on terminals |
+//! | `preview_tokens.rs` | tokens that open previews |
 //! | `tickets.rs` | tickets to previews, good once and for seconds |
 
 mod agents;
+mod credentials;
+mod credit;
 mod downloads;
+mod git;
 mod keys;
 mod links;
+mod locks;
+mod outside;
+mod preview_tokens;
 mod room;
 mod secret;
 mod shells;
@@ -22,10 +34,16 @@ mod tickets;
 mod tokens;
 
 pub use agents::{AgentOptions, Agents, AgentsError, MAX_AGENTS};
-pub use downloads::{Download, Maker};
+pub use credentials::{CredentialError, credentials, put_credentials, remove_credential};
+pub use credit::{CreditError, Staged, Typist, co_authors};
+pub use downloads::{Download, Maker, SdkDownload};
+pub use git::{Git, GitError, MAX_OUTPUT};
 pub use keys::{Claims, KeyError, Keys, Pass};
 pub use links::{LinkError, create_link, look_at_link, open_link};
-pub use secret::token_hash;
+pub use locks::Locks;
+pub use outside::{Outside, Ssh};
+pub use preview_tokens::{PreviewTokenError, create_preview_token, is_preview_token, look_at_preview_token};
+pub use secret::{new_secret, token_hash};
 pub use shells::OpenShell;
 pub use tickets::Tickets;
 pub use tokens::{TokenError, create_token, end_link_token, first_owner_token, link_token};
@@ -51,6 +69,8 @@ pub struct Wanted {
     pub email: Option<String>,
     /// `#rrggbb`, shown to others; made from the id without it.
     pub color: Option<String>,
+    /// Whether it may fork the branch, once; one that may already stays so.
+    pub may_fork: bool,
 }
 
 /// A value that may change.
@@ -63,13 +83,15 @@ pub enum Field {
     Clear,
     /// It becomes this.
     Set(String),
+    /// It becomes this where there is none.
+    Fill(String),
 }
 
 impl Field {
     /// The new value, if there is one.
     #[must_use]
     pub fn value(&self) -> Option<&String> {
-        if let Self::Set(value) = self { Some(value) } else { None }
+        if let Self::Set(value) | Self::Fill(value) = self { Some(value) } else { None }
     }
 
     fn after(&self, present: Option<&String>) -> Option<String> {
@@ -77,6 +99,7 @@ impl Field {
             Self::Keep => present.cloned(),
             Self::Clear => None,
             Self::Set(value) => Some(value.clone()),
+            Self::Fill(value) => Some(present.unwrap_or(value).clone()),
         }
     }
 }
@@ -92,6 +115,8 @@ pub struct SessionChange {
     pub email: Field,
     /// `#rrggbb`; taken away, it is made from the id again.
     pub color: Field,
+    /// Whether commits of others name it as a co-author.
+    pub credited: Option<bool>,
     /// Cuts its sockets and makes its tokens invalid.
     pub is_revoked: bool,
     /// As `is_revoked`, and the session is over.
@@ -139,6 +164,8 @@ pub async fn create_or_find(
         name: wanted.name.clone(),
         email: wanted.email.clone(),
         color: free.clone(),
+        credited: true,
+        may_fork: wanted.may_fork,
         epoch,
         created_at_ms: now_ms,
         updated_at_ms: changed_at_ms,
@@ -156,11 +183,12 @@ pub async fn create_or_find(
                 name: wanted.name.clone().or_else(|| row.name.clone()),
                 email: wanted.email.clone().or_else(|| row.email.clone()),
                 color: wanted.color.clone().unwrap_or_else(|| row.color.clone()),
+                may_fork: row.may_fork || wanted.may_fork,
                 updated_at_ms: next_change(row, now_ms),
                 ..row.clone()
             };
-            let differs = (next.permission, &next.name, &next.email, &next.color)
-                != (row.permission, &row.name, &row.email, &row.color);
+            let differs = (next.permission, &next.name, &next.email, &next.color, next.may_fork)
+                != (row.permission, &row.name, &row.email, &row.color, row.may_fork);
             differs.then_some(next)
         }
     };
@@ -193,6 +221,7 @@ pub async fn change_session(
             name: wanted.name.after(row.name.as_ref()),
             email: wanted.email.after(row.email.as_ref()),
             color: wanted.color.after(Some(&row.color)).unwrap_or_else(|| color(id).to_owned()),
+            credited: wanted.credited.unwrap_or(row.credited),
             epoch: if cut { next(row.epoch, now_ms) } else { row.epoch },
             ended_at_ms: row.ended_at_ms.or(wanted.is_ended.then_some(now_ms)),
             updated_at_ms: next_change(row, now_ms),
@@ -200,6 +229,23 @@ pub async fn change_session(
         })
     };
     store.change_session(branch, id, MAX_SESSIONS, change).await?.ok_or(SessionError::NotFound)
+}
+
+/// Uses up a session's right to fork its branch; `false` when it has none, or has ended.
+///
+/// # Errors
+/// [`SessionError::Store`].
+pub async fn use_fork(store: &Store, clock: &Clock, session: &SessionRow) -> Result<bool, SessionError> {
+    let now_ms = clock.now_ms();
+    let mut had_right = false;
+    let change = |row: Option<&SessionRow>| {
+        let row =
+            row.filter(|row| row.may_fork && row.epoch == session.epoch && row.ended_at_ms.is_none())?;
+        had_right = true;
+        Some(SessionRow { may_fork: false, updated_at_ms: next_change(row, now_ms), ..row.clone() })
+    };
+    store.change_session(&session.branch_id, &session.id, MAX_SESSIONS, change).await?;
+    Ok(had_right)
 }
 
 /// Notes that a guest is still there, so that its row is kept; of others nothing is noted.
@@ -272,6 +318,8 @@ mod tests {
                 name: None,
                 email: None,
                 color: "#000000".into(),
+                credited: true,
+                may_fork: false,
                 epoch: 1,
                 created_at_ms: 1,
                 updated_at_ms: 1,
@@ -310,6 +358,7 @@ mod tests {
             branch_id: b.id.clone(),
             hash: vec![n],
             permission: Permission::Read,
+            may_fork: false,
             expires_at_ms,
             max_uses,
             uses: 0,

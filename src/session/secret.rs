@@ -7,7 +7,7 @@ use sha2::{Digest, Sha256};
 
 /// A new secret of 256 random bits, `perch_` or another word before them.
 #[must_use]
-pub(super) fn new_secret(prefix: &str) -> SecretString {
+pub fn new_secret(prefix: &str) -> SecretString {
     format!("{prefix}_{}", URL_SAFE_NO_PAD.encode(rand::random::<[u8; 32]>())).into()
 }
 

@@ -4,7 +4,6 @@ use super::agents::{Agents, AgentsError};
 use crate::agent::{self, Event, Input, Process, Start, TermSize};
 use crate::branch::{Exit, Hub, INPUT_WAITING, Pty, PtyInput, Size};
 use crate::store::SessionRow;
-use crate::workspace::RelPath;
 use bytes::Bytes;
 use std::collections::{BTreeMap, VecDeque};
 use std::sync::Arc;
@@ -18,8 +17,8 @@ const OUTPUT_WAITING: usize = 16;
 pub struct OpenShell {
     /// Program and arguments, 1 to 256 without NUL; `bash` without them.
     pub command: Option<Vec<String>>,
-    /// Where it starts, from the workspace's root; the root without it.
-    pub cwd: Option<RelPath>,
+    /// Where it starts: absolute as the session sees it, or from the workspace's root; the root without it.
+    pub cwd: Option<String>,
     /// Variables beside the usual ones.
     pub env: BTreeMap<String, String>,
     /// Of the window.
@@ -51,18 +50,20 @@ impl Agents {
         let agent = self.get(hub, session, is_owner).await?;
         let start = Start {
             argv: shell.command.unwrap_or_else(|| vec!["/bin/bash".into()]),
-            cwd: shell.cwd.map(|cwd| cwd.to_string()),
+            cwd: shell.cwd,
             env: shell.env.into_iter().collect(),
             terminal: Some(term_size(shell.size)),
+            is_trusted: true,
         };
         let process = agent.run(start).await?;
         let (input, typed) = mpsc::channel(INPUT_WAITING);
         let (printed, output) = mpsc::channel(OUTPUT_WAITING);
         let (ended, exit) = oneshot::channel();
+        let number = Some(process.number());
         let tasks = self.tasks();
         tasks.spawn(steer(process.input(), typed));
         tasks.spawn(print(process, printed, ended));
-        Ok(Pty { input, output, exit })
+        Ok(Pty { input, output, exit, number })
     }
 }
 

@@ -117,7 +117,7 @@ pub struct BranchFilter {
 }
 
 #[derive(sqlx::FromRow)]
-struct Row {
+pub(super) struct Row {
     id: String,
     name: String,
     description: String,
@@ -305,7 +305,7 @@ impl Store {
     }
 }
 
-fn like(part: &str) -> String {
+pub(super) fn like(part: &str) -> String {
     let mut pattern = String::from("%");
     for c in part.chars() {
         if matches!(c, '%' | '_' | '!') {

@@ -46,6 +46,19 @@ impl Options {
     }
 }
 
+/// What an operator wants to know of a database.
+#[derive(Clone, Debug)]
+pub struct About {
+    /// Its kind and version.
+    pub version: String,
+    /// Where its tables are, and where this perch wants them; `None`: there are none.
+    pub steps: Option<(i64, i64)>,
+    /// How far its clock is ahead of this machine's, where it has one of its own.
+    pub ahead_s: Option<i64>,
+    /// When a branch was last changed, in milliseconds since 1970.
+    pub newest_ms: i64,
+}
+
 /// What went wrong, as far as callers act on it.
 #[derive(Debug, thiserror::Error)]
 pub enum StoreError {
@@ -61,6 +74,9 @@ pub enum StoreError {
     /// A row holds what perch never writes.
     #[error("the database is damaged: {0}")]
     Damaged(String),
+    /// Its tables are not of this perch's version.
+    #[error("{0}")]
+    Version(String),
     /// Anything else.
     #[error("the database refused: {0}")]
     Other(#[source] sqlx::Error),
@@ -144,7 +160,7 @@ fn postgres(url: &SecretString) -> Result<PgConnectOptions, StoreError> {
         .map_err(|_| StoreError::Other(sqlx::Error::Configuration("the database URL is malformed".into())))
 }
 
-fn sqlite(path: PathBuf) -> SqliteConnectOptions {
+pub(super) fn sqlite(path: PathBuf) -> SqliteConnectOptions {
     SqliteConnectOptions::new()
         .filename(path)
         .create_if_missing(true)
@@ -195,7 +211,11 @@ impl Store {
                 Db::Lite { writer: pool.clone(), readers: pool }
             }
         };
-        Ok(Self { db, lock: None })
+        Ok(Self::of(db))
+    }
+
+    pub(super) fn of(db: Db) -> Self {
+        Self { db, lock: None }
     }
 
     async fn open_postgres(url: &SecretString) -> Result<Self, StoreError> {
@@ -220,10 +240,16 @@ impl Store {
         Ok(Self { db: Db::Pg(pool), lock: Some(lock) })
     }
 
-    async fn open_sqlite(path: PathBuf) -> Result<Self, StoreError> {
+    /// Opens this SQLite file, which nobody else uses, makes it if it is not there, and brings its tables up to date.
+    ///
+    /// # Errors
+    /// [`StoreError::Damaged`] when it is no database of perch's.
+    pub async fn open_sqlite(path: PathBuf) -> Result<Self, StoreError> {
         let connect = sqlite(path);
         let writer = SqlitePoolOptions::new()
             .max_connections(1)
+            // A file does not go away between two uses as a server does.
+            .test_before_acquire(false)
             // On a full disk SQLite rolls back by itself; sqlx then fails to, and counts a transaction for ever.
             .before_acquire(|connection, _| Box::pin(async move { Ok(!connection.is_in_transaction()) }))
             .connect_with(connect.clone())
@@ -231,6 +257,7 @@ impl Store {
         sqlx::migrate!().run(&writer).await.map_err(migration)?;
         let readers = SqlitePoolOptions::new()
             .max_connections(CONNECTIONS)
+            .test_before_acquire(false)
             .connect_with(connect.read_only(true))
             .await?;
         Ok(Self { db: Db::Lite { writer, readers }, lock: None })
@@ -243,6 +270,40 @@ impl Store {
             Db::Pg(_) => "postgres",
             Db::Lite { .. } => "sqlite",
         }
+    }
+
+    /// What an operator wants to know of the database. Changes nothing.
+    ///
+    /// # Errors
+    /// [`StoreError::Unavailable`].
+    pub async fn about(&self) -> Result<About, StoreError> {
+        let knows = sqlx::migrate!().iter().map(|step| step.version).max().unwrap_or_default();
+        let (version, ahead_s) = match &self.db {
+            Db::Pg(pool) => {
+                let sql = "select current_setting('server_version'), extract(epoch from now())::bigint";
+                let (version, now_s): (String, i64) = sqlx::query_as(sql).fetch_one(pool).await?;
+                let own = std::time::SystemTime::now().duration_since(std::time::SystemTime::UNIX_EPOCH);
+                let own = i64::try_from(own.unwrap_or_default().as_secs()).unwrap_or(i64::MAX);
+                (format!("Postgres {version}"), Some(now_s - own))
+            }
+            Db::Lite { readers, .. } => {
+                let version: String =
+                    sqlx::query_scalar("select sqlite_version()").fetch_one(readers).await?;
+                let whole: String = sqlx::query_scalar("pragma quick_check(1)").fetch_one(readers).await?;
+                if whole != "ok" {
+                    return Err(StoreError::Damaged(whole));
+                }
+                (format!("SQLite {version}, whole"), None)
+            }
+        };
+        let sql = "select max(version) from _sqlx_migrations";
+        let has: Result<Option<i64>, _> = on_db!(self, pool => sqlx::query_scalar(sql).fetch_one(pool).await);
+        // Without its tables nothing is in it.
+        let Ok(Some(has)) = has else { return Ok(About { version, steps: None, ahead_s, newest_ms: 0 }) };
+        let newest: Result<Option<i64>, _> = on_db!(self, pool =>
+            sqlx::query_scalar("select max(updated_at_ms) from branch").fetch_one(pool).await);
+        let newest_ms = newest.ok().flatten().unwrap_or_default();
+        Ok(About { version, steps: Some((has, knows)), ahead_s, newest_ms })
     }
 
     /// Asks the database for a sign of life.
@@ -356,7 +417,7 @@ impl Write {
     }
 }
 
-fn migration(error: sqlx::migrate::MigrateError) -> StoreError {
+pub(super) fn migration(error: sqlx::migrate::MigrateError) -> StoreError {
     match error {
         sqlx::migrate::MigrateError::Execute(error) => error.into(),
         other => StoreError::Damaged(format!("its tables can't be brought up to date: {other}")),

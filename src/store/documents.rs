@@ -1,5 +1,6 @@
 //! Documents: their logs, snapshots, authors, and where the disk peer stands.
 
+use super::batch::Batch;
 use super::db::{Store, StoreError, Write, on_db, on_write, read};
 use super::history::{ChangeRow, LastText, cut_ended, cut_past};
 use crate::base::{BranchId, DocumentId};
@@ -19,6 +20,15 @@ pub struct Intent {
     pub inode: u64,
 }
 
+/// A state of a document, perhaps of one that has ended.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct State {
+    /// The document.
+    pub document: DocumentId,
+    /// Its position.
+    pub position: i64,
+}
+
 /// Where the disk peer stands.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct DiskRecord {
@@ -30,6 +40,8 @@ pub struct DiskRecord {
     pub outside: Vec<i64>,
     /// See [`Intent`].
     pub intent: Option<Intent>,
+    /// States from which somebody outside took what sessions had typed, newest first.
+    pub taken: Vec<State>,
 }
 
 /// One row of a log: the updates `first_position..=position`.
@@ -122,6 +134,8 @@ pub struct NewDocument {
     pub generation: i64,
     /// The seed.
     pub snapshot: Bytes,
+    /// Who typed some of the seed, where that is known.
+    pub authors: Vec<AuthorRange>,
     /// What the file is.
     pub disk: DiskRecord,
     /// Now.
@@ -155,6 +169,7 @@ struct Row {
     synced_hash: Option<Vec<u8>>,
     outside: String,
     intent: Option<String>,
+    taken: String,
     moving_to: Option<String>,
 }
 
@@ -173,6 +188,7 @@ impl TryFrom<Row> for DocumentRow {
                 synced_hash: row.synced_hash.clone(),
                 outside: outside.map_err(|_| damaged())?,
                 intent: intent.map_err(|_| damaged())?,
+                taken: serde_json::from_str(&row.taken).map_err(|_| damaged())?,
             },
             path: row.path,
             generation: row.generation,
@@ -182,6 +198,10 @@ impl TryFrom<Row> for DocumentRow {
 
 fn outside_text(outside: &[i64]) -> String {
     outside.iter().map(|position| format!("{position},")).collect()
+}
+
+fn taken_text(taken: &[State]) -> Result<String, StoreError> {
+    serde_json::to_string(taken).map_err(|error| StoreError::Damaged(error.to_string()))
 }
 
 fn intent_text(intent: Option<&Intent>) -> Result<Option<String>, StoreError> {
@@ -204,7 +224,7 @@ impl Store {
     pub async fn create_document(&self, new: &NewDocument) -> Result<(), StoreError> {
         let row =
             "insert into document (id, branch_id, path, generation, is_live, created_at_ms, synced_position,
-            synced_hash, outside, intent) values ($1, $2, $3, $4, $5, $6, $7, $8, $9, $10)";
+            synced_hash, outside, intent, taken) values ($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11)";
         let mut write = self.begin().await?;
         on_write!(write, connection => sqlx::query(row)
             .bind(new.id.as_str())
@@ -217,7 +237,11 @@ impl Store {
             .bind(new.disk.synced_hash.clone())
             .bind(outside_text(&new.disk.outside))
             .bind(intent_text(new.disk.intent.as_ref())?)
+            .bind(taken_text(&new.disk.taken)?)
             .execute(connection).await.map(|_| ()))?;
+        let mut batch = Batch::default();
+        add_authors(&mut batch, &new.id, &new.authors);
+        batch.run(&mut write).await?;
         insert_snapshot(&mut write, &new.id, 0, &new.snapshot, new.now_ms).await?;
         write.commit().await
     }
@@ -229,6 +253,15 @@ impl Store {
         path: &str,
     ) -> Result<Option<DocumentRow>, StoreError> {
         let sql = "select * from document where branch_id = $1 and path = $2 and is_live";
+        let row: Option<Row> = on_db!(self, pool => sqlx::query_as(sql)
+            .bind(branch.as_str()).bind(path.to_owned()).fetch_optional(pool).await)?;
+        row.map(TryInto::try_into).transpose()
+    }
+
+    /// The document of a path that ended last.
+    pub async fn last_ended(&self, branch: &BranchId, path: &str) -> Result<Option<DocumentRow>, StoreError> {
+        let sql = "select * from document where branch_id = $1 and path = $2 and not is_live
+            order by closed_at_ms desc, id desc limit 1";
         let row: Option<Row> = on_db!(self, pool => sqlx::query_as(sql)
             .bind(branch.as_str()).bind(path.to_owned()).fetch_optional(pool).await)?;
         row.map(TryInto::try_into).transpose()
@@ -306,10 +339,6 @@ impl Store {
     pub async fn append(&self, appends: &[Append]) -> Result<(), StoreError> {
         let log = "insert into document_log (document_id, first_position, position, data, at_ms)
             values ($1, $2, $3, $4, $5)";
-        let author =
-            "insert into document_author (document_id, client_id, clock_start, clock_end, session_id,
-            at_ms) values ($1, $2, $3, $4, $5, $6)
-            on conflict (document_id, client_id, clock_start) do update set clock_end = excluded.clock_end";
         let change =
             "insert into document_change (document_id, first_position, position, first_at_ms, at_ms, authors)
             values ($1, $2, $3, $4, $5, $6) on conflict (document_id, first_position) do update
@@ -317,65 +346,59 @@ impl Store {
         let keep = "insert into document_aside (document_id, temp, base) values ($1, $2, $3)
             on conflict (document_id, temp) do nothing";
         let forget = "delete from document_aside where document_id = $1 and temp = $2";
-        let disk = "update document set synced_position = $1, synced_hash = $2, outside = $3, intent = $4
-            where id = $5";
-        let mut write = self.begin().await?;
+        let disk = "update document set synced_position = $1, synced_hash = $2, outside = $3, intent = $4,
+            taken = $5 where id = $6";
+        let mut batch = Batch::default();
         for append in appends {
             let id = append.document_id.as_str();
             if let Some(row) = &append.row {
-                on_write!(write, connection => sqlx::query(log)
-                    .bind(id)
-                    .bind(row.first_position)
-                    .bind(row.position)
-                    .bind(row.data.to_vec())
-                    .bind(row.at_ms)
-                    .execute(connection).await.map(|_| ()))?;
+                let data = row.data.to_vec();
+                batch.add(
+                    log,
+                    [
+                        id.into(),
+                        row.first_position.into(),
+                        row.position.into(),
+                        data.into(),
+                        row.at_ms.into(),
+                    ],
+                );
             }
-            for range in &append.authors {
-                on_write!(write, connection => sqlx::query(author)
-                    .bind(id)
-                    .bind(range.client_id)
-                    .bind(range.clock_start)
-                    .bind(range.clock_end)
-                    .bind(&range.session_id)
-                    .bind(range.at_ms)
-                    .execute(connection).await.map(|_| ()))?;
-            }
+            add_authors(&mut batch, &append.document_id, &append.authors);
             for entry in &append.changes {
                 let authors = serde_json::to_string(&entry.authors)
                     .map_err(|error| StoreError::Damaged(error.to_string()))?;
-                on_write!(write, connection => sqlx::query(change)
-                    .bind(id)
-                    .bind(entry.first_position)
-                    .bind(entry.position)
-                    .bind(entry.first_at_ms)
-                    .bind(entry.at_ms)
-                    .bind(authors)
-                    .execute(connection).await.map(|_| ()))?;
+                let (first, last) = (entry.first_position.into(), entry.position.into());
+                let (began, ended) = (entry.first_at_ms.into(), entry.at_ms.into());
+                batch.add(change, [id.into(), first, last, began, ended, authors.into()]);
             }
             for aside in &append.asides {
                 match aside {
-                    AsideChange::Keep { temp, base } => on_write!(write, connection => sqlx::query(keep)
-                        .bind(id)
-                        .bind(temp)
-                        .bind(base.to_vec())
-                        .execute(connection).await.map(|_| ()))?,
-                    AsideChange::Forget { temp } => on_write!(write, connection => sqlx::query(forget)
-                        .bind(id)
-                        .bind(temp)
-                        .execute(connection).await.map(|_| ()))?,
+                    AsideChange::Keep { temp, base } => {
+                        batch.add(keep, [id.into(), temp.as_str().into(), base.to_vec().into()]);
+                    }
+                    AsideChange::Forget { temp } => batch.add(forget, [id.into(), temp.as_str().into()]),
                 }
             }
             if let Some(record) = &append.disk {
-                on_write!(write, connection => sqlx::query(disk)
-                    .bind(record.synced_position)
-                    .bind(record.synced_hash.clone())
-                    .bind(outside_text(&record.outside))
-                    .bind(intent_text(record.intent.as_ref())?)
-                    .bind(id)
-                    .execute(connection).await.map(|_| ()))?;
+                let intent = intent_text(record.intent.as_ref())?;
+                let (hash, taken) = (record.synced_hash.clone(), taken_text(&record.taken)?);
+                let outside = outside_text(&record.outside);
+                batch.add(
+                    disk,
+                    [
+                        record.synced_position.into(),
+                        hash.into(),
+                        outside.into(),
+                        intent.into(),
+                        taken.into(),
+                        id.into(),
+                    ],
+                );
             }
         }
+        let mut write = self.begin().await?;
+        batch.run(&mut write).await?;
         write.commit().await
     }
 
@@ -418,6 +441,30 @@ impl Store {
             .bind(id.as_str()).execute(connection).await.map(|_| ()))?;
         cut_ended(&mut write, id).await?;
         write.commit().await
+    }
+
+    /// A branch's live documents.
+    pub async fn live_documents(&self, branch: &BranchId) -> Result<Vec<DocumentRow>, StoreError> {
+        let sql = "select * from document where branch_id = $1 and is_live order by path";
+        let rows: Vec<Row> =
+            on_db!(self, pool => sqlx::query_as(sql).bind(branch.as_str()).fetch_all(pool).await)?;
+        rows.into_iter().map(TryInto::try_into).collect()
+    }
+
+    /// A document's row, if it is alive.
+    pub async fn live_document_of(&self, id: &DocumentId) -> Result<Option<DocumentRow>, StoreError> {
+        let sql = "select * from document where id = $1 and is_live";
+        let row: Option<Row> =
+            on_db!(self, pool => sqlx::query_as(sql).bind(id.as_str()).fetch_optional(pool).await)?;
+        row.map(TryInto::try_into).transpose()
+    }
+
+    /// The paths of a branch's documents, living and ended.
+    pub async fn documents_of(&self, branch: &BranchId) -> Result<Vec<String>, StoreError> {
+        let sql = "select distinct path from document where branch_id = $1";
+        let paths =
+            on_db!(self, pool => sqlx::query_scalar(sql).bind(branch.as_str()).fetch_all(pool).await)?;
+        Ok(paths)
     }
 
     /// Live documents at `path` or in the folder `path`.
@@ -479,6 +526,19 @@ impl Store {
                 Ok((row.try_into()?, to))
             })
             .collect()
+    }
+}
+
+fn add_authors(batch: &mut Batch, id: &DocumentId, authors: &[AuthorRange]) {
+    let sql = "insert into document_author (document_id, client_id, clock_start, clock_end, session_id,
+        at_ms) values ($1, $2, $3, $4, $5, $6)
+        on conflict (document_id, client_id, clock_start) do update set clock_end = excluded.clock_end";
+    for range in authors {
+        let (client, from, to) = (range.client_id.into(), range.clock_start.into(), range.clock_end.into());
+        batch.add(
+            sql,
+            [id.as_str().into(), client, from, to, range.session_id.as_str().into(), range.at_ms.into()],
+        );
     }
 }
 

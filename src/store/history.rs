@@ -157,6 +157,24 @@ impl Store {
 
     /// What is needed to make the state at a position.
     pub async fn past(&self, id: &DocumentId, position: i64) -> Result<Past, StoreError> {
+        self.past_from(id, position, position).await
+    }
+
+    /// All that is kept: the oldest state, and each row since.
+    pub async fn all_past(&self, id: &DocumentId) -> Result<Past, StoreError> {
+        let (oldest, newest) = self.positions(id).await?.unwrap_or_default();
+        self.past_from(id, oldest, newest).await
+    }
+
+    /// The newest position that was durable at a time; `None` where nothing that is kept was.
+    pub async fn position_at(&self, id: &DocumentId, at_ms: i64) -> Result<Option<i64>, StoreError> {
+        let sql = "select max(position) from document_log where document_id = $1 and at_ms <= $2";
+        Ok(on_db!(self, pool => sqlx::query_scalar(sql)
+            .bind(id.as_str()).bind(at_ms).fetch_one(pool).await)?)
+    }
+
+    /// The rows up to a position, and a state from which they lead there, at `from` or before.
+    async fn past_from(&self, id: &DocumentId, from: i64, position: i64) -> Result<Past, StoreError> {
         let no_snapshot = || StoreError::Damaged(format!("document {id} has no snapshot"));
         let (oldest, newest) = self.positions(id).await?.ok_or_else(no_snapshot)?;
         if position < oldest {
@@ -168,7 +186,7 @@ impl Store {
         let sql = "select position, data from document_snapshot where document_id = $1 and position <= $2
             order by position desc limit 1";
         let snapshot: Option<(i64, Vec<u8>)> = on_db!(self, pool => sqlx::query_as(sql)
-            .bind(id.as_str()).bind(position).fetch_optional(pool).await)?;
+            .bind(id.as_str()).bind(from).fetch_optional(pool).await)?;
         let Some((from, snapshot)) = snapshot else { return Ok(Past::Gone(oldest)) };
         let sql = "select first_position, position, data, at_ms from document_log where document_id = $1
             and position > $2 and first_position <= $3 order by first_position";
@@ -326,6 +344,7 @@ mod tests {
                 path: "a".into(),
                 generation: 1 << 40,
                 snapshot: vec![0; 100].into(),
+                authors: Vec::new(),
                 disk: DiskRecord::default(),
                 now_ms: 0,
             };

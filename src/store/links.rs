@@ -14,6 +14,8 @@ pub struct Link {
     pub hash: Vec<u8>,
     /// The right of the sessions it makes.
     pub permission: Permission,
+    /// Whether those may fork the branch, each once.
+    pub may_fork: bool,
     /// Until when it works.
     pub expires_at_ms: Option<i64>,
     /// How often it works.
@@ -32,6 +34,7 @@ struct Row {
     branch_id: String,
     hash: Vec<u8>,
     permission: String,
+    may_fork: bool,
     expires_at_ms: Option<i64>,
     max_uses: Option<i64>,
     uses: i64,
@@ -48,6 +51,7 @@ impl TryFrom<Row> for Link {
             branch_id: read(&row.branch_id, "branch id")?,
             hash: row.hash,
             permission: read(&row.permission, "permission")?,
+            may_fork: row.may_fork,
             expires_at_ms: row.expires_at_ms,
             max_uses: row.max_uses,
             uses: row.uses,
@@ -61,7 +65,7 @@ impl Store {
     /// Stores a new link; `false` when the branch has `max` that still work. Those that do not make room.
     pub async fn insert_link(&self, link: &Link, max: i64) -> Result<bool, StoreError> {
         let sql = "insert into link (id, branch_id, hash, permission, expires_at_ms, max_uses, uses,
-            created_at_ms, revoked_at_ms) values ($1, $2, $3, $4, $5, $6, $7, $8, $9)";
+            created_at_ms, revoked_at_ms, may_fork) values ($1, $2, $3, $4, $5, $6, $7, $8, $9, $10)";
         let mut write = self.begin().await?;
         let count = "select count(*) from link where branch_id = $1";
         let count: i64 = on_write!(write, connection =>
@@ -87,6 +91,7 @@ impl Store {
             .bind(link.uses)
             .bind(link.created_at_ms)
             .bind(link.revoked_at_ms)
+            .bind(link.may_fork)
             .execute(connection).await.map(|_| ()))?;
         write.commit().await?;
         Ok(true)

@@ -3,21 +3,29 @@
 //! | file | tables |
 //! |---|---|
 //! | `db.rs` | pools, transactions, the few places where the two differ |
-//! | `tokens.rs`, `branches.rs`, `sessions.rs`, `links.rs`, `documents.rs`, `history.rs`, `drafts.rs` | one table group each |
+//! | `copy.rs` | all tables, from one database to another |
+//! | `audit.rs`, `tokens.rs`, `branches.rs`, `sessions.rs`, `links.rs`, `documents.rs`, `history.rs`, `drafts.rs`, `sdk.rs`, `templates.rs`, `preview_tokens.rs` | one table group each |
 
+mod audit;
+mod batch;
 mod branches;
+mod copy;
 mod db;
 mod documents;
 mod drafts;
 mod history;
 mod links;
+mod preview_tokens;
+mod sdk;
 mod sessions;
+mod templates;
 mod tokens;
 
+pub use audit::{AuditFilter, AuditRow};
 pub use branches::{Branch, BranchFilter, BranchState, Previews};
-pub use db::{LOCK_CHECKED_EVERY, Options, Store, StoreError};
+pub use db::{About, LOCK_CHECKED_EVERY, Options, Store, StoreError};
 pub use documents::{
-    Append, AsideChange, AuthorRange, DiskRecord, DocumentRow, Intent, Loaded, LogRow, NewDocument,
+    Append, AsideChange, AuthorRange, DiskRecord, DocumentRow, Intent, Loaded, LogRow, NewDocument, State,
 };
 pub use drafts::{DRAFT_BYTES, DRAFT_BYTES_PER_SESSION, DRAFTS_KEPT, DRAFTS_PER_SESSION, Draft, DraftHead};
 pub use history::{
@@ -25,6 +33,8 @@ pub use history::{
     LastText, Past, SNAPSHOTS_KEPT,
 };
 pub use links::Link;
+pub use preview_tokens::PreviewToken;
+pub use sdk::{Sandbox, SandboxFilter, SandboxState, SdkToken};
 pub use sessions::SessionRow;
 pub use tokens::ApiToken;
 

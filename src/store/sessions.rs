@@ -18,6 +18,10 @@ pub struct SessionRow {
     pub email: Option<String>,
     /// `#rrggbb`, shown to others.
     pub color: String,
+    /// Whether commits of others name it as a co-author.
+    pub credited: bool,
+    /// Whether it may fork the branch, once.
+    pub may_fork: bool,
     /// Raised when its tokens are revoked or it ends.
     pub epoch: i64,
     /// When it was made.
@@ -36,6 +40,8 @@ struct Row {
     name: Option<String>,
     email: Option<String>,
     color: String,
+    credited: bool,
+    may_fork: bool,
     epoch: i64,
     created_at_ms: i64,
     updated_at_ms: i64,
@@ -53,6 +59,8 @@ impl TryFrom<Row> for SessionRow {
             name: row.name,
             email: row.email,
             color: row.color,
+            credited: row.credited,
+            may_fork: row.may_fork,
             epoch: row.epoch,
             created_at_ms: row.created_at_ms,
             updated_at_ms: row.updated_at_ms,
@@ -71,10 +79,11 @@ async fn one(write: &mut Write, branch: &BranchId, id: &SessionId) -> Result<Opt
 
 async fn put(write: &mut Write, session: &SessionRow) -> Result<(), StoreError> {
     let sql = "insert into session (branch_id, id, permission, name, email, color, epoch, created_at_ms,
-        updated_at_ms, ended_at_ms) values ($1, $2, $3, $4, $5, $6, $7, $8, $9, $10)
+        updated_at_ms, ended_at_ms, credited, may_fork) values ($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11, $12)
         on conflict (branch_id, id) do update set permission = excluded.permission, name = excluded.name,
         email = excluded.email, color = excluded.color, epoch = excluded.epoch, created_at_ms = excluded.created_at_ms,
-        updated_at_ms = excluded.updated_at_ms, ended_at_ms = excluded.ended_at_ms";
+        updated_at_ms = excluded.updated_at_ms, ended_at_ms = excluded.ended_at_ms,
+        credited = excluded.credited, may_fork = excluded.may_fork";
     on_write!(*write, connection => sqlx::query(sql)
         .bind(session.branch_id.as_str())
         .bind(session.id.as_str())
@@ -86,6 +95,8 @@ async fn put(write: &mut Write, session: &SessionRow) -> Result<(), StoreError> 
         .bind(session.created_at_ms)
         .bind(session.updated_at_ms)
         .bind(session.ended_at_ms)
+        .bind(session.credited)
+        .bind(session.may_fork)
         .execute(connection).await.map(|_| ()))?;
     Ok(())
 }

@@ -97,6 +97,14 @@ impl Store {
         write.commit().await
     }
 
+    /// Whether a token is there and not revoked.
+    pub async fn token_holds(&self, id: &TokenId) -> Result<bool, StoreError> {
+        let sql = "select count(*) from api_token where id = $1 and revoked_at_ms is null";
+        let count: i64 =
+            on_db!(self, pool => sqlx::query_scalar(sql).bind(id.as_str()).fetch_one(pool).await)?;
+        Ok(count > 0)
+    }
+
     /// The token with this hash, revoked or not.
     pub async fn token_by_hash(&self, hash: &[u8]) -> Result<Option<ApiToken>, StoreError> {
         let sql = "select * from api_token where hash = $1";

@@ -86,9 +86,24 @@ impl Start {
 
 struct Level {
     folder: Option<RelPath>,
-    names: std::vec::IntoIter<String>,
+    /// Read when the walk goes on after the folder itself.
+    names: Option<std::vec::IntoIter<String>>,
     after: Vec<String>,
     is_ignored: bool,
+}
+
+impl Level {
+    fn read(&mut self, files: &Workspace) -> Result<&mut std::vec::IntoIter<String>, FsError> {
+        if self.names.is_none() {
+            let mut names = names(files, self.folder.as_ref(), MAX_NAMES)?;
+            if let Some(first) = self.after.first() {
+                names.retain(|name| name >= first);
+            }
+            names.sort_unstable();
+            self.names = Some(names.into_iter());
+        }
+        Ok(self.names.get_or_insert_default())
+    }
 }
 
 /// What a walk comes by.
@@ -118,16 +133,26 @@ impl<'a> Walk<'a> {
         // Named outright, an ignored folder is walked.
         start.with_ignored |= is_ignored;
         let after = std::mem::take(&mut start.after);
-        let level = level(files, start.folder.clone(), after, is_ignored)?;
+        let mut level = Level { folder: start.folder.clone(), names: None, after, is_ignored };
+        level.read(files)?;
         Ok(Self { files, start, ignores, levels: vec![level] })
     }
 
+    /// What comes next; a folder before it is read.
+    ///
+    /// # Errors
+    /// [`FsError::TooMany`] for a folder of too many names; the next call goes on after it.
     pub(super) fn next(&mut self) -> Result<Option<Found>, FsError> {
         while let Some(level) = self.levels.last_mut() {
-            let Some(name) = level.names.next() else {
+            let next = level.read(self.files).map(Iterator::next);
+            let Ok(Some(name)) = next else {
                 self.levels.pop();
                 self.ignores.leave();
-                continue;
+                match next {
+                    Err(error @ FsError::TooMany { .. }) => return Err(error),
+                    // A folder inside that can't be read, or went, is an entry without content.
+                    _ => continue,
+                }
             };
             let path = match &level.folder {
                 Some(folder) => folder.join(&name),
@@ -144,17 +169,11 @@ impl<'a> Walk<'a> {
                 continue;
             }
             if is_folder && self.start.recursive {
-                // A folder inside that can't be read, or went, is an entry without content.
-                match self::level(self.files, Some(real.clone()), after, ignored) {
-                    Ok(level) => {
-                        if self.start.is_marked {
-                            self.ignores.enter(self.files, Some(&real));
-                        }
-                        self.levels.push(level);
-                    }
-                    Err(error @ FsError::TooMany { .. }) => return Err(error),
-                    Err(_) => {}
+                if self.start.is_marked {
+                    self.ignores.enter(self.files, Some(&real));
                 }
+                let folder = Some(real.clone());
+                self.levels.push(Level { folder, names: None, after, is_ignored: ignored });
             }
             if !was_given {
                 return Ok(Some(Found { real, stat, ignored }));
@@ -162,20 +181,6 @@ impl<'a> Walk<'a> {
         }
         Ok(None)
     }
-}
-
-fn level(
-    files: &Workspace,
-    folder: Option<RelPath>,
-    after: Vec<String>,
-    is_ignored: bool,
-) -> Result<Level, FsError> {
-    let mut names = names(files, folder.as_ref(), MAX_NAMES)?;
-    if let Some(first) = after.first() {
-        names.retain(|name| name >= first);
-    }
-    names.sort_unstable();
-    Ok(Level { folder, names: names.into_iter(), after, is_ignored })
 }
 
 /// The names in a folder that have a path: UTF-8, and not `.git`.

@@ -7,6 +7,8 @@
 //! | `open.rs` | opening what was meant, and nothing else |
 //! | `tree.rs` | looking at one file |
 //! | `list.rs`, `ignores.rs` | walking the tree in pages, what git ignores |
+//! | `unignored.rs` | what is worth watching |
+//! | `git_dir.rs` | looking into `.git`, locks left behind |
 //! | `change.rs` | folders, removals, copies |
 //! | `temp.rs` | writing so that readers see the old or the new |
 //! | `search.rs` | by content and by name |
@@ -17,6 +19,7 @@
 
 mod change;
 mod error;
+mod git_dir;
 mod ignores;
 mod list;
 mod open;
@@ -25,8 +28,10 @@ mod resolve;
 mod search;
 mod temp;
 mod tree;
+mod unignored;
 
 pub use error::FsError;
+pub use git_dir::GitLock;
 pub use list::{Entry, Listing, MAX_PAGE, Page};
 pub use path::{PathError, RelPath};
 pub use search::{FoundLine, FoundLines, FoundPath, FoundPaths, Pattern};

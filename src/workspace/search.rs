@@ -4,11 +4,13 @@
 use super::list::{Start, Walk, shown};
 use super::{FsError, Kind, RelPath, Workspace};
 use crate::crdt::{decode, utf16_len};
+use globset::GlobMatcher;
 use grep_matcher::Matcher as _;
 use grep_regex::{RegexMatcher, RegexMatcherBuilder};
 use grep_searcher::{Searcher, SearcherBuilder, Sink, SinkMatch};
 use nucleo_matcher::pattern::{AtomKind, CaseMatching, Normalization, Pattern as Fuzzy};
 use nucleo_matcher::{Config, Matcher, Utf32Str};
+use std::ops::Range;
 use std::time::{Duration, Instant};
 
 /// The longest a search goes on; then it answers with what it has, and says so.
@@ -19,6 +21,8 @@ const MAX_FILE_BYTES: u64 = 8 * 1024 * 1024;
 const MAX_QUERY: usize = 1_000;
 /// UTF-16 units of a line that are given.
 const MAX_LINE: u32 = 400;
+/// Matches of a line that are told.
+const MAX_HITS: usize = 100;
 /// Of these, units before the match, if the line is cut.
 const BEFORE: u32 = 100;
 /// Memory for a compiled expression: its size times that of a chunk bounds the time between two looks at the clock.
@@ -39,6 +43,8 @@ pub struct Pattern {
     pub is_regex: bool,
     /// Whether case matters.
     pub match_case: bool,
+    /// Only in files whose path matches.
+    pub files: Option<GlobMatcher>,
 }
 
 /// A line that holds a match. Lines and columns are those of the document that editors see.
@@ -56,6 +62,10 @@ pub struct FoundLine {
     pub text: String,
     /// Where `text` starts in the line; 1 if it is not cut there.
     pub text_column: u32,
+    /// Where `text` starts in the file's text, in bytes.
+    pub offset: u64,
+    /// Where the first 100 matches are in `text`, in bytes.
+    pub hits: Vec<Range<usize>>,
 }
 
 /// What a search by content gives.
@@ -120,12 +130,12 @@ impl Workspace {
     ) -> Result<Option<FoundLines>, FsError> {
         let matcher = pattern.compile()?;
         let max_line = pattern.is_regex.then_some(MAX_REGEX_LINE);
-        let (this, within) = (self.clone(), within.cloned());
+        let (this, within, files) = (self.clone(), within.cloned(), pattern.files.clone());
         let turn = self.turn().await?;
         self.off_runtime(move || {
             let _turn = turn;
             let until = Instant::now() + WITHIN;
-            this.search_now(&matcher, max_line, within.as_ref(), limit, until)
+            this.search_now(&matcher, max_line, within.as_ref(), files.as_ref(), limit, until)
         })
         .await
     }
@@ -135,6 +145,7 @@ impl Workspace {
         matcher: &RegexMatcher,
         max_line: Option<usize>,
         within: Option<&RelPath>,
+        files: Option<&GlobMatcher>,
         limit: usize,
         until: Instant,
     ) -> Result<Option<FoundLines>, FsError> {
@@ -144,6 +155,7 @@ impl Workspace {
         };
         let mut search =
             Search { matcher, max_line, limit, until, path: String::new(), found: FoundLines::default() };
+        let is_meant = |path: &str| files.is_none_or(|files| files.is_match(path));
         if let Some(file) = &real {
             match self.stat_now(file)? {
                 None => return Ok(None),
@@ -165,7 +177,7 @@ impl Workspace {
                 search.found.is_cut = true;
                 break;
             }
-            if found.stat.kind == Kind::File {
+            if found.stat.kind == Kind::File && is_meant(found.real.as_str()) {
                 search.path = shown(within, real.as_ref(), &found.real);
                 self.search_file(&mut search, &found.real);
             }
@@ -297,13 +309,29 @@ impl Sink for &mut Search<'_> {
         let length = utf16_len(&hit);
         let is_long = column.saturating_add(length).saturating_add(utf16_len(&after)) > MAX_LINE;
         let kept = if is_long { last_units(&before, BEFORE) } else { &before };
+        let text = first_units(&format!("{kept}{hit}{after}"), MAX_LINE);
+        let mut hits: Vec<Range<usize>> = Vec::new();
+        if std::str::from_utf8(line).is_err() {
+            // Of text that is none, only the first is where it says.
+            hits.push(kept.len()..kept.len() + hit.len());
+        } else {
+            let cut = start - kept.len();
+            let matches = self.matcher.find_iter_at(line, start, |at| {
+                hits.push(at.start().saturating_sub(cut)..at.end().min(line.len()).saturating_sub(cut));
+                hits.len() < MAX_HITS
+            });
+            matches.map_err(std::io::Error::other)?;
+        }
+        hits.retain(|hit| hit.end <= text.len());
         self.found.lines.push(FoundLine {
             path: self.path.clone(),
             line: found.line_number().unwrap_or(1),
             column,
             length,
             text_column: column - utf16_len(kept),
-            text: first_units(&format!("{kept}{hit}{after}"), MAX_LINE),
+            offset: found.absolute_byte_offset() + (before.len() - kept.len()) as u64,
+            text,
+            hits,
         });
         Ok(true)
     }
@@ -336,7 +364,7 @@ mod tests {
     use std::os::unix::fs::symlink;
 
     fn plain(query: &str) -> Pattern {
-        Pattern { query: query.into(), is_regex: false, match_case: true }
+        Pattern { query: query.into(), is_regex: false, match_case: true, files: None }
     }
 
     fn later() -> Instant {
@@ -347,7 +375,7 @@ mod tests {
         let within = within.map(path);
         let max_line = pattern.is_regex.then_some(MAX_REGEX_LINE);
         files
-            .search_now(&pattern.compile().unwrap(), max_line, within.as_ref(), limit, later())
+            .search_now(&pattern.compile().unwrap(), max_line, within.as_ref(), None, limit, later())
             .unwrap()
             .unwrap()
     }
@@ -366,12 +394,16 @@ mod tests {
             length: 6,
             text: "caf\u{FFFD} needle".into(),
             text_column: 1,
+            offset: 0,
+            // The replaced byte has three now.
+            hits: std::iter::once(7..13).collect(),
         };
         let text = FoundLine {
             path: "mixed.txt".into(),
             line: 3,
             column: 5,
             text: "😀é needle x".into(),
+            offset: 8,
             ..line.clone()
         };
         assert_eq!(found.lines, [line, text]);
@@ -400,14 +432,15 @@ mod tests {
         assert_eq!((long.column, long.text_column, utf16_len(&long.text)), (1_001, 901, MAX_LINE));
         assert!(long.text.starts_with('😀') && long.text.contains("needley"));
         let matcher = plain("needle").compile().unwrap();
-        let late = files.search_now(&matcher, None, None, 10, Instant::now()).unwrap().unwrap();
+        let late = files.search_now(&matcher, None, None, None, 10, Instant::now()).unwrap().unwrap();
         assert!(late.is_cut && late.lines.is_empty());
-        // An expression that is slow and matches nothing: many states alive at every byte.
-        fs::write(root.join("slow"), format!("{}\n", "ab".repeat(500)).repeat(2_000)).unwrap();
-        let slow = Pattern { query: "([ab]{1,99}){8}[cd]".into(), is_regex: true, match_case: true };
+        // An expression that is slow and matches nothing: many states alive at every byte, for seconds of any machine's time.
+        fs::write(root.join("slow"), format!("{}\n", "ab".repeat(500)).repeat(8_000)).unwrap();
+        let slow =
+            Pattern { query: "([ab]{1,99}){8}[cd]".into(), is_regex: true, match_case: true, files: None };
         let (compiled, began) = (slow.compile().unwrap(), Instant::now());
-        let until = began + Duration::from_millis(300);
-        let cut = files.search_now(&compiled, None, Some(&path("slow")), 10, until).unwrap().unwrap();
+        let until = began + Duration::from_millis(20);
+        let cut = files.search_now(&compiled, None, Some(&path("slow")), None, 10, until).unwrap().unwrap();
         assert!(cut.is_cut && cut.lines.is_empty());
         assert!(began.elapsed() < Duration::from_secs(60), "{:?}", began.elapsed());
         fs::write(root.join("long"), "ab".repeat(MAX_REGEX_LINE)).unwrap();
@@ -438,9 +471,12 @@ mod tests {
         assert_eq!(paths(Some("target")), ["target/config"]);
         let matcher = plain("needle").compile().unwrap();
         for link in ["git", "git/config", "out"] {
-            assert!(files.search_now(&matcher, None, Some(&path(link)), 10, later()).is_err(), "{link}");
+            assert!(
+                files.search_now(&matcher, None, Some(&path(link)), None, 10, later()).is_err(),
+                "{link}"
+            );
         }
-        assert!(files.search_now(&matcher, None, Some(&path("none")), 10, later()).unwrap().is_none());
+        assert!(files.search_now(&matcher, None, Some(&path("none")), None, 10, later()).unwrap().is_none());
         let found = files.find_now("conf", 10, later()).unwrap();
         assert_eq!(found.paths.iter().map(|found| &*found.path).collect::<Vec<_>>(), ["src/config"]);
     }
@@ -465,12 +501,12 @@ mod tests {
         for (query, is_regex) in
             [("", false), ("a\nb", false), ("(", true), (r"\n", true), ("((a{99}){99}){99}", true)]
         {
-            let pattern = Pattern { query: query.into(), is_regex, match_case: true };
+            let pattern = Pattern { query: query.into(), is_regex, match_case: true, files: None };
             assert!(matches!(pattern.compile(), Err(FsError::Query(_))), "{query}");
         }
         assert!(plain(&"x".repeat(MAX_QUERY + 1)).compile().is_err());
         for usual in [r"\b\w+\s*=\s*\w+", r"^\s*(pub )?fn \w+\(.*\) -> \S+ \{$", r"[\p{L}_]+\d{1,8}"] {
-            let pattern = Pattern { query: usual.into(), is_regex: true, match_case: false };
+            let pattern = Pattern { query: usual.into(), is_regex: true, match_case: false, files: None };
             assert!(pattern.compile().is_ok(), "{usual}: {:?}", pattern.compile());
         }
     }

@@ -171,9 +171,12 @@ impl Workspace {
 
     /// Exchanges, and puts back what is no file: a link or folder that came between the look and the exchange.
     fn exchange(&self, staged: &Staged, folder: &OwnedFd, name: &str) -> Result<Came, Errno> {
+        // In this order watchers of the folder hear of what goes before what comes. In the other one the kernel takes what
+        // goes, as long as nobody has read of it, for one with the start of a rename that comes right after: of that only
+        // the end would be heard.
         let exchange = || {
             let (temp, flags) = (&*self.temp, RenameFlags::EXCHANGE);
-            rustix::fs::renameat_with(temp, staged.name.as_str(), folder, name, flags)
+            rustix::fs::renameat_with(folder, name, temp, staged.name.as_str(), flags)
         };
         match exchange() {
             Err(Errno::INVAL | Errno::NOSYS) => return self.replace(staged, folder, name),
@@ -398,6 +401,11 @@ fn rename_new(from: &OwnedFd, name: &str, to: &OwnedFd, new: &str) -> Result<(),
 /// Linux's `F_SETSIG`, which the libc crate does not name.
 const F_SETSIG: libc::c_int = 10;
 
+/// Whether a process has a regular file open for writing now.
+pub(super) fn is_written(file: &OwnedFd) -> bool {
+    !lease(file, libc::F_RDLCK)
+}
+
 /// Tries for a lease and lets it go: the kernel gives a write lease only while nobody else has the file open, a read
 /// lease while nobody has it open for writing.
 #[expect(unsafe_code, reason = "no safe crate offers F_SETLEASE")]
@@ -436,6 +444,44 @@ mod tests {
         assert_eq!(fs::metadata(&file).unwrap().mode() & 0o7777, 0o755);
         assert_eq!(fs::read(&file).unwrap(), b"new");
         assert_eq!(temps(&root), 0);
+    }
+
+    /// What the kernel tells of a folder, with what it calls each move, of two things that nobody reads of in between.
+    fn told(
+        root: &Path,
+        first: impl FnOnce(),
+        then: impl FnOnce(),
+    ) -> Vec<(inotify::EventMask, String, u32)> {
+        let mut events = inotify::Inotify::init().unwrap();
+        events.watches().add(root, inotify::WatchMask::MOVE).unwrap();
+        first();
+        then();
+        let mut buffer = vec![0; 4_096];
+        let read = events.read_events(&mut buffer).unwrap();
+        read.map(|event| (event.mask, event.name.unwrap().to_str().unwrap().to_owned(), event.cookie))
+            .collect()
+    }
+
+    #[tokio::test]
+    async fn a_rename_right_after_a_write_is_told_whole() {
+        let (_temp, root, files) = workspace();
+        fs::write(root.join("a"), "old").unwrap();
+        let rename = || fs::rename(root.join("a"), root.join("b")).unwrap();
+        let whole = |told: &[(inotify::EventMask, String, u32)]| {
+            let (.., cookie) = told.last().unwrap();
+            told.contains(&(inotify::EventMask::MOVED_FROM, "a".into(), *cookie))
+        };
+        let staged = files.stage(&path("a"), "new".into()).await.unwrap();
+        let said = told(&root, || assert!(files.install_now(&staged, &path("a"), false).unwrap()), rename);
+        assert!(whole(&said), "{said:?}");
+        assert_eq!(fs::read(root.join("b")).unwrap(), b"new");
+        // The control: the other order of the same exchange.
+        fs::rename(root.join("b"), root.join("a")).unwrap();
+        let temp = root.parent().unwrap().join("tmp").join(&staged.name);
+        let cwd = rustix::fs::CWD;
+        let exchange = || rustix::fs::renameat_with(cwd, &temp, cwd, root.join("a"), RenameFlags::EXCHANGE);
+        let said = told(&root, || exchange().unwrap(), rename);
+        assert!(!whole(&said), "{said:?}");
     }
 
     #[tokio::test]

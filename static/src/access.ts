@@ -3,24 +3,30 @@
 // The token is an owner's key, so it lives in sessionStorage and not in localStorage: it ends with the tab, is not
 // written to the browser's profile for good, and no other tab of this origin finds it.
 import { signal } from '@preact/signals'
+import { Perch } from '../client/perch'
+import { isEmbedded } from './embedded'
 import { store } from './stored'
 
 const KEY = 'perch.token'
 
 /** The API token, if this page has one. */
 export const apiToken = signal<string | null>(null)
+/** Where perch is. Behind a proxy it may have a folder of its own. */
+export const base = new URL('.', location.href.split('#')[0])
+/** perch, for the API token's holder. */
+export const perch = new Perch(base, () => apiToken.value ?? '')
 /** Whether perch has refused the last token that the page had. */
 export const tokenWasRefused = signal(false)
 
 export function signIn(token: string): void {
-  store(sessionStorage, KEY, token)
+  store('sessionStorage', KEY, token)
   apiToken.value = token
   tokenWasRefused.value = false
 }
 
 /** Forgets the token; where that is a person's wish and not perch's, the sessions of this tab as well. */
 export function signOut(refused = false): void {
-  if (refused) store(sessionStorage, KEY, null)
+  if (refused) store('sessionStorage', KEY, null)
   else sessionStorage.clear()
   apiToken.value = null
   tokenWasRefused.value = refused
@@ -36,6 +42,7 @@ function takeFragment(): void {
 
 /** Reads what opened the page; later links pasted into the same tab count too. */
 export function watchFragment(): void {
+  if (isEmbedded) return
   apiToken.value = sessionStorage.getItem(KEY)
   takeFragment()
   addEventListener('hashchange', takeFragment)

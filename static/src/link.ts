@@ -1,8 +1,10 @@
 // A share link that opened the page: `#link=<secret>` becomes a seat of the visitor's own on the link's branch.
 import { signal } from '@preact/signals'
-import { openLink } from './api'
+import { openLink } from '../client/perch'
+import { base } from './access'
+import { isEmbedded } from './embedded'
 import { address } from './route'
-import { displayName, keepSeat } from './seat'
+import { keepSeat } from './seat'
 
 /** Whether a link is being opened. */
 export const isOpening = signal(false)
@@ -17,8 +19,8 @@ async function takeLink(): Promise<void> {
   isOpening.value = true
   linkFault.value = null
   try {
-    const seat = await openLink(secret.trim())
-    keepSeat({ ...seat, name: displayName() ?? 'Guest' })
+    const seat = await openLink(base, secret.trim())
+    keepSeat({ ...seat, name: '' })
     location.hash = address({ branch: seat.branch, path: null })
   } catch (problem) {
     linkFault.value = problem instanceof Error ? problem.message : String(problem)
@@ -29,6 +31,7 @@ async function takeLink(): Promise<void> {
 
 /** Reads what opened the page; later links pasted into the same tab count too. */
 export function watchLink(): void {
+  if (isEmbedded) return
   void takeLink()
   addEventListener('hashchange', () => { void takeLink() })
 }

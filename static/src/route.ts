@@ -1,6 +1,6 @@
 // Where the page is, in the part of the address that no server sees: `#/`, `#/b/{branch}`, `#/b/{branch}/{path}`.
 import { signal } from '@preact/signals'
-import { pathInUrl } from './api'
+import { pathInUrl } from '../client/http'
 
 export interface Route { branch: string | null, path: string | null }
 

@@ -138,8 +138,8 @@ export async function branch(request = { name: 'story' }) {
   })
   return { id, files: path.join(data, 'branches', id, 'workspace') }
 }
-export async function session(b, id, permission = 'write') {
-  const answer = await api('POST', `/v1/branches/${b.id}/sessions`, { id, permission, name: id.toUpperCase() })
+export async function session(b, id, permission = 'write', more = {}) {
+  const answer = await api('POST', `/v1/branches/${b.id}/sessions`, { id, permission, name: id.toUpperCase(), ...more })
   assert.equal(answer.status, 200, await answer.clone().text())
   return answer.json()
 }
@@ -194,6 +194,16 @@ export async function atRest(file, editors, tokens, within) {
 }
 /** Where `line` draws from; a random plan puts its own generator here. */
 export const chance = { next: Math.random }
+/** A generator of its own for each plan, so that one plan of a seed can be run alone. */
+export function generator(seed) {
+  let state = seed >>> 0
+  return () => {
+    state = (state + 0x6d2b79f5) >>> 0
+    let t = Math.imul(state ^ (state >>> 15), 1 | state)
+    t = (t + Math.imul(t ^ (t >>> 7), 61 | t)) ^ t
+    return ((t ^ (t >>> 14)) >>> 0) / 2 ** 32
+  }
+}
 let made = 0
 export const token = (who) => `<${who}${++made}>`
 /** Types a token as a line of its own, so that no other token is torn. */
@@ -217,6 +227,14 @@ export async function toTheEnd(work) {
     process.exit()
   }
 }
+/** Runs a scenario, an exported function of a file in a folder, and ends the process. */
+export const runScenario = (name, folder) => toTheEnd(async () => {
+  let scenario
+  for (const file of fs.readdirSync(folder)) scenario ??= (await import(new URL(file, folder)))[name]
+  if (!scenario) throw new Error(`there is no scenario ${name}`)
+  await scenario()
+  console.log(`${name}: ok`)
+})
 /** Ends clients and server and removes what was written. */
 async function cleanUp() {
   for (const client of clients) {

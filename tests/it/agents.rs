@@ -16,6 +16,7 @@ pub(crate) fn none(tasks: &Tasks) -> Agents {
         cpu_percent: 100,
     };
     let options = AgentOptions {
+        trusts_first_ssh: false,
         standing: Standing { level: Level::Root, ids: None, refused },
         cgroups: Cgroups::default(),
         limits,
@@ -24,4 +25,11 @@ pub(crate) fn none(tasks: &Tasks) -> Agents {
         image: Vec::new(),
     };
     Agents::new(options, tasks.clone())
+}
+
+/// Everybody may ask as often as they like.
+pub(crate) fn unlimited() -> perch::http::Limits {
+    let bounds =
+        perch::http::Bounds { per_address: 0, per_token: 0, requests: 1_000, branch_requests: 1_000 };
+    perch::http::Limits::new(bounds)
 }

@@ -1,4 +1,4 @@
-//! The page in a real browser against the real binary; the scenarios are in `tests/browser/page.mjs`.
+//! The page in a real browser against the real binary; the scenarios are in `tests/browser/scenarios/`.
 
 use std::path::{Path, PathBuf};
 use std::process::Command;
@@ -8,11 +8,13 @@ fn folder(name: &str) -> PathBuf {
 }
 
 fn run(scenario: &str) {
-    let folder = folder("tests/browser");
-    assert!(folder.join("node_modules").is_dir(), "the browser's driver is not installed: run `make test`");
+    let tests = folder("tests/browser");
+    assert!(tests.join("node_modules").is_dir(), "the browser's driver is not installed: run `make test`");
     let mut node = Command::new("node");
-    node.current_dir(folder).args(["page.mjs", env!("CARGO_BIN_EXE_perch"), scenario]);
+    node.current_dir(&tests).args(["page.mjs", env!("CARGO_BIN_EXE_perch"), scenario]);
     node.env_remove("DATABASE_URL").env_remove("PERCH_OWNER_TOKEN");
+    // Pictures of the views, to be looked at.
+    node.env("PERCH_SHOTS", tests.join("shots"));
     let output = node.output().expect("node can be started");
     let said = String::from_utf8_lossy(&output.stdout);
     let complained = String::from_utf8_lossy(&output.stderr);
@@ -20,12 +22,66 @@ fn run(scenario: &str) {
 }
 
 macro_rules! scenarios {
-    ($($name:ident),*) => {
+    ($($name:ident),* $(,)?) => {
+        const RUN: &[&str] = &[$(stringify!($name)),*];
         $(#[test] fn $name() { run(stringify!($name)); })*
     };
 }
 
-scenarios!(together, terminals, visitors, carets, offline, refusals, reading, branches);
+scenarios!(
+    together,
+    terminals,
+    visitors,
+    carets,
+    offline,
+    refusals,
+    reading,
+    branches,
+    finding,
+    tree,
+    uploads,
+    split,
+    phone,
+    large,
+    mark,
+    unwritten,
+    reset,
+    closed_offline,
+    following,
+    handover,
+    asks_to_type,
+    looks,
+    looks_dialogs,
+    looks_git,
+    looks_visitors,
+    keyboard,
+    git_own_names,
+    git_hunks,
+    git_pull_arrives,
+    git_conflicts,
+    git_takes,
+    git_keeps,
+    git_blame_gutter,
+    git_rebase,
+    git_ssh_key,
+    git_https_token,
+    read_only,
+    folder_download,
+    write_link,
+    guest_names,
+    fork_to_write,
+    preview_beside,
+    embedding,
+);
+
+#[test]
+fn each_scenario_is_run() {
+    let output = Command::new("node").arg("page.mjs").current_dir(folder("tests/browser")).output();
+    let said = String::from_utf8(output.expect("node can be started").stdout).unwrap();
+    let there: Vec<_> = said.lines().filter(|name| !RUN.contains(name)).collect();
+    assert!(said.lines().count() >= RUN.len(), "{said}");
+    assert!(there.is_empty(), "not run: {there:?}");
+}
 
 /// The output of `program` in `static/`, where `tests/install.sh` has installed what it needs.
 fn in_static(program: &str, arguments: &[&str]) -> (bool, String) {

@@ -8,15 +8,20 @@ fn folder() -> PathBuf {
 }
 
 fn run(scenario: &str, database_url: Option<&str>) {
-    run_within(&[], scenario, database_url);
+    run_in(&folder(), scenario, database_url);
+}
+
+/// A scenario of another folder that is made as `tests/clients`.
+pub(crate) fn run_in(folder: &Path, scenario: &str, database_url: Option<&str>) {
+    run_within(&[], folder, scenario, database_url);
 }
 
 /// `within`: a command that runs node, and its arguments.
-fn run_within(within: &[&str], scenario: &str, database_url: Option<&str>) {
-    assert!(folder().join("node_modules").is_dir(), "the npm clients are not installed: run `make test`");
+fn run_within(within: &[&str], folder: &Path, scenario: &str, database_url: Option<&str>) {
+    assert!(folder.join("node_modules").is_dir(), "the npm clients are not installed: run `make test`");
     let line = [within, &["node"]].concat();
     let mut node = Command::new(line[0]);
-    node.args(&line[1..]).current_dir(folder()).args(["story.mjs", env!("CARGO_BIN_EXE_perch"), scenario]);
+    node.args(&line[1..]).current_dir(folder).args(["story.mjs", env!("CARGO_BIN_EXE_perch"), scenario]);
     node.env_remove("DATABASE_URL");
     if let Some(url) = database_url {
         node.env("DATABASE_URL", url);
@@ -32,8 +37,12 @@ fn run_within(within: &[&str], scenario: &str, database_url: Option<&str>) {
     assert!(output.status.success() && said.contains(": ok"), "{reason}\n\nThe whole log:\n{complained}");
 }
 
-/// A database of its own in the throw-away cluster that `make test` starts.
 fn on_postgres(scenario: &str) {
+    on_postgres_in(&folder(), scenario);
+}
+
+/// A database of its own in the throw-away cluster that `make test` starts.
+pub(crate) fn on_postgres_in(folder: &Path, scenario: &str) {
     let admin = std::env::var("PERCH_TEST_POSTGRES").expect("no test cluster: run `make test`");
     let name = format!("perch_{scenario}_{}", std::process::id());
     let psql = |sql: &str| {
@@ -42,8 +51,24 @@ fn on_postgres(scenario: &str) {
     };
     psql(&format!("create database {name}"));
     let base = admin.rsplit_once('/').expect("the URL names a database").0;
-    run(scenario, Some(&format!("{base}/{name}")));
+    run_in(folder, scenario, Some(&format!("{base}/{name}")));
     psql(&format!("drop database {name} with (force)"));
+}
+
+/// Checks that `run` names each scenario of a folder.
+pub(crate) fn each_is_run(folder: &Path, run: &[&str]) {
+    let mut written = Vec::new();
+    for file in std::fs::read_dir(folder.join("scenarios")).unwrap() {
+        let text = std::fs::read_to_string(file.unwrap().path()).unwrap();
+        for line in text.lines() {
+            let name = line.strip_prefix("export async function ").and_then(|rest| rest.split_once('('));
+            written.extend(name.map(|(name, _)| name.to_owned()));
+        }
+    }
+    let mut run = run.to_vec();
+    written.sort();
+    run.sort_unstable();
+    assert_eq!(written, run);
 }
 
 macro_rules! scenarios {
@@ -57,21 +82,8 @@ macro_rules! scenarios {
 
         #[test]
         fn each_scenario_is_run() {
-            let mut written = Vec::new();
-            for file in std::fs::read_dir(folder().join("scenarios")).unwrap() {
-                let text = std::fs::read_to_string(file.unwrap().path()).unwrap();
-                for line in text.lines() {
-                    if let Some((name, _)) = line.strip_prefix("export async function ").and_then(|rest| rest.split_once('(')) {
-                        written.push(name.to_owned());
-                    }
-                }
-            }
-            let mut run = vec![$(stringify!($name).to_owned()),*];
-            // Below, with what they need.
-            run.extend(["database", "full", "proxied"].map(str::to_owned));
-            written.sort();
-            run.sort();
-            assert_eq!(written, run);
+            // The last ones are below, with what they need.
+            each_is_run(&folder(), &[$(stringify!($name),)* "database", "full", "proxied"]);
         }
     };
 }
@@ -86,8 +98,10 @@ scenarios!(
     crowd,
     moves,
     move_faults,
+    doors,
     follows,
     frames,
+    keys_together,
     trace,
     pycrdt,
     attacks,
@@ -110,7 +124,9 @@ scenarios!(
     filler,
     sealed,
     arrivals,
+    blank_gives_way,
     unread,
+    without_private,
     failed,
     search_behind,
     tree,
@@ -123,12 +139,51 @@ scenarios!(
     forgotten,
     restored,
     events,
+    people,
+    ignored,
+    git_events,
+    git_status,
+    git_co_authors,
+    git_live_blame,
+    git_diff,
+    git_staging,
+    git_log,
+    git_hostile_diff,
+    git_remotes,
+    git_ssh,
+    git_levels,
+    git_credentials,
+    git_tokens_hidden,
+    git_submodules,
+    git_branches,
+    git_switch_live,
+    git_shell_live,
+    git_merge_live,
+    git_conflict_live,
+    git_stash,
+    git_restore,
+    git_stale_lock,
+    git_merge_hostile,
+    git_random,
+    git_killed_between,
+    git_killed_in_abort,
+    git_random_pull,
+    git_refused_merge,
+    git_team,
+    git_detours,
+    git_there_and_back,
+    git_deleted_since,
+    git_hunks_deleted_since,
+    git_tidy,
+    git_forked,
     lagging,
     tokens,
     guarded,
     sessions,
     links,
+    link_guests,
     downloads,
+    downloads_folders,
     branches,
     deleted,
     forked,
@@ -136,6 +191,14 @@ scenarios!(
     bounded,
     cloned,
     missing,
+    backup,
+    exported,
+    audit,
+    doctor,
+    paced,
+    traced,
+    upgraded,
+    soak,
     problems,
     openapi,
     observed,
@@ -166,7 +229,7 @@ fn database_goes_away_and_comes_back() {
 #[test]
 fn disk_is_full() {
     let is_root = rustix::process::getuid().is_root();
-    run_within(&["unshare", if is_root { "-m" } else { "-Urm" }], "full", None);
+    run_within(&["unshare", if is_root { "-m" } else { "-Urm" }], &folder(), "full", None);
 }
 
 /// With nginx in front, as `deploy/nginx.conf` has it.

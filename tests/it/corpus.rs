@@ -16,7 +16,7 @@ use std::path::{Path, PathBuf};
 
 type Target = (&'static str, fn(&[u8]));
 
-const TARGETS: [Target; 10] = [
+const TARGETS: [Target; 11] = [
     ("y_websocket", targets::y_websocket),
     ("hocuspocus", targets::hocuspocus),
     ("update", targets::update),
@@ -27,6 +27,7 @@ const TARGETS: [Target; 10] = [
     ("version", targets::version),
     ("file", targets::file),
     ("terminal", targets::terminal),
+    ("sdk_frame", targets::sdk_frame),
 ];
 
 fn folder() -> PathBuf {
@@ -179,6 +180,16 @@ fn write_if_asked() {
     }
     write("hocuspocus", "token", b"\x01a\x02\x00\x05token\x054.8.0");
     write("hocuspocus", "close", b"\x01a\x07\x00");
+
+    for (name, frame) in [
+        ("write", b"\x83\xa6method\xacfs/writeFile\xa6params\x84\xa4path\xa1a\xa7content\xc4\x02Hi\xa6create\xc3\xa9overwrite\xc3\xa2id\x04" as &[u8]),
+        ("join", b"\x83\xa6method\xabclient/join\xa6params\x83\xaaclientInfo\x82\xafprotocolVersion\xa90.367.10\xa5appId\xa3sdk\xadasyncProgress\xc2\xadsubscriptions\x80\xa2id\x00" as &[u8]),
+        ("operation", b"\x83\xa6method\xb6file/documentOperation\xa6params\x83\xa2id\xa1a\xa9operation\x93\xa5HELLO\xfb\x07\xa8revision\x00\xa2id\xcd\x01\x00" as &[u8]),
+        ("nil", b"\x83\xa2id\xcb\x00\x00\x00\x00\x00\x00\x00\x00\xa6method\xaasetup/init\xa6params\xc0" as &[u8]),
+        ("types", b"\x83\xa2id\x01\xa6method\xa1x\xa6params\xde\x00\x02\xa1a\xdc\x00\x03\xca?\x80\x00\x00\xd1\xff\x00\xd9\x01y\xa1b\xdf\x00\x00\x00\x00" as &[u8]),
+    ] {
+        write("sdk_frame", name, frame);
+    }
 
     for (name, path) in [
         ("plain", "src/main.rs"),

@@ -4,19 +4,23 @@ use std::fs;
 use std::path::{Path, PathBuf};
 
 /// Each module uses only modules after it.
-const ORDER: [&str; 13] = [
+const ORDER: [&str; 17] = [
     "admin",
     "server",
     "config",
+    "compat",
     "http",
     "session",
     "branch",
+    "audit",
     "agent",
     "egress",
     "store",
+    "git",
     "workspace",
     "sandbox",
     "crdt",
+    "traces",
     "base",
 ];
 

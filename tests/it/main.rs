@@ -10,4 +10,6 @@ mod egress;
 mod layers;
 mod previews;
 mod routes;
+mod sdk;
+mod security;
 mod terminals;

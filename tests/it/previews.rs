@@ -86,6 +86,7 @@ async fn previews_of_two_branches() {
         max_branch_bytes: 1_000_000,
         owners: Owners::default(),
         egress: Arc::default(),
+        audit: perch::audit::Bounds { entries: 1_000, days: 1 },
     };
     let branches = Branches::new(options, store.clone(), clock.clone(), tasks.clone());
     let keys = Arc::new(Keys::load(&data.path().join("keys.json")).unwrap());
@@ -95,12 +96,16 @@ async fn previews_of_two_branches() {
         trusted_proxies: Vec::new(),
         metrics_open: false,
         preview_domain: "localhost".into(),
+        limits: crate::agents::unlimited(),
     };
     let owner = Some(token_hash(OWNER));
     let state = AppState::new(store, branches.clone(), crate::agents::none(&tasks), keys, clock, site, owner);
     let listener = tokio::net::TcpListener::bind("127.0.0.1:0").await.unwrap();
     let url = format!("http://{}", listener.local_addr().unwrap());
-    tasks.spawn(std::future::IntoFuture::into_future(axum::serve(listener, router(state))));
+    tasks.spawn(std::future::IntoFuture::into_future(axum::serve(
+        listener,
+        router(state, axum::Router::new()),
+    )));
 
     let ((one, hub), (other, other_hub)) = (branch(&branches).await, branch(&branches).await);
     let mut events = hub.events().listen(None).unwrap();

@@ -3,8 +3,8 @@
 use super::disk::{Disk, JobDone, Waiter};
 use super::log::Log;
 use super::open::OpenContext;
-use super::sync::{Connection, HeldUpdate, code};
-use super::{Command, ConnectionId, DocError, Held};
+use super::sync::{Connection, HeldUpdate, Sent, code};
+use super::{Command, ConnectionId, DocError, Held, Incoming};
 use crate::base::{DocumentId, DraftId};
 use crate::branch::events::Event;
 use crate::crdt::{Awareness, SharedText};
@@ -53,8 +53,8 @@ pub(super) struct Actor {
     pub(super) connections: HashMap<ConnectionId, Connection>,
     pub(super) log: Log,
     pub(super) disk: Disk,
-    /// Connections that wait for a position to be durable.
-    pub(super) unanswered: VecDeque<(i64, ConnectionId)>,
+    /// Connections that wait for a position to be durable, and for how many messages.
+    pub(super) unanswered: VecDeque<(i64, ConnectionId, u32)>,
     /// Updates that wait for what they build on.
     pub(super) held: Vec<HeldUpdate>,
     /// Callers that wait for a position to be on disk.
@@ -104,7 +104,10 @@ impl Actor {
     }
 
     /// Runs until nobody holds the document, it is gone, or perch stops. Gives what [`super::Document::is_at_rest`] says.
-    pub(super) async fn run(mut self) -> bool {
+    ///
+    /// What is done for a command, a job or a timer is in boxes of its own: in place, the largest of it (tens of KB) would
+    /// be held for each open document all the time.
+    pub(super) async fn run(&mut self) -> bool {
         let open = metrics::gauge!("perch_documents");
         open.increment(1);
         let stop = self.context.stop.clone();
@@ -123,17 +126,22 @@ impl Actor {
                 },
                 done = next(&mut self.job) => {
                     self.job = None;
-                    self.on_job(done).await;
+                    Box::pin(self.on_job(done)).await;
                 }
                 taken = self.commands.recv_many(&mut batch, COMMANDS_AT_ONCE), if self.log.has_room() => {
                     if taken == 0 {
                         break End::Idle;
                     }
-                    for command in batch {
-                        match self.end {
-                            None => self.on_command(command).await,
+                    let mut batch = batch.into_iter().peekable();
+                    while let Some(command) = batch.next() {
+                        match (self.end, command) {
+                            (None, Command::Incoming(id, Incoming::Update { update, is_step2 })) => {
+                                let sent = Sent::typed_together(id, update, &mut batch);
+                                Box::pin(self.on_update(id, sent, is_step2)).await;
+                            }
+                            (None, command) => Box::pin(self.on_command(command)).await,
                             // It failed on a command before this one.
-                            Some(_) => command.refuse(),
+                            (Some(_), command) => command.refuse(),
                         }
                     }
                 }
@@ -141,13 +149,13 @@ impl Actor {
             }
             // Looked at after whatever came: a queue that never empties must not keep the text from its file.
             if self.end.is_none() && self.wake_at() <= Instant::now() {
-                self.on_timer().await;
+                Box::pin(self.on_timer()).await;
             }
             if self.end.is_none() {
                 self.log.send(self.context.clock.now_ms()).await;
             }
         };
-        let is_at_rest = self.finish(end).await;
+        let is_at_rest = Box::pin(self.finish(end)).await;
         open.decrement(1);
         is_at_rest
     }
@@ -198,6 +206,14 @@ impl Actor {
                 }
             }
             Command::Hold(reply) => self.hold(reply).await,
+            Command::GiveWay(reply) => {
+                let is_blank = self.log.position() == 0 && self.disk.version.is_none() && self.job.is_none();
+                if is_blank {
+                    let reason = "the file that is renamed to this path brings its own document; come back";
+                    self.close_for_good("replaced", code::FAILED, reason).await;
+                }
+                let _ = reply.send(Ok(is_blank));
+            }
             Command::Deleted(reply) => {
                 self.close_for_good("deleted", code::DELETED, "the file was deleted").await;
                 let _ = reply.send(());
@@ -319,7 +335,7 @@ impl Actor {
         }
     }
 
-    async fn finish(mut self, end: End) -> bool {
+    async fn finish(&mut self, end: End) -> bool {
         // From here commands fail with `Closed`, and their senders ask the branch anew.
         self.commands.close();
         if matches!(end, End::Gone | End::Failed) {
@@ -358,5 +374,22 @@ async fn next(job: &mut Option<Job>) -> JobDone {
     match job {
         Some(job) => job.await,
         None => std::future::pending().await,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::Actor;
+    use std::future::Future;
+
+    /// A document that nothing happens to holds little beside its text.
+    #[test]
+    fn waiting_takes_little_room() {
+        fn size<'a, F: Future + 'a>(_: fn(&'a mut Actor) -> F) -> usize {
+            size_of::<F>()
+        }
+        // More than this is something done in place that belongs in a box.
+        assert!(size(Actor::run) <= 2 * 1024, "{}", size(Actor::run));
+        assert!(size_of::<Actor>() <= 2 * 1024, "{}", size_of::<Actor>());
     }
 }

@@ -9,8 +9,8 @@ use crate::base::heavy;
 use crate::branch::events::Event;
 use crate::branch::members::WriteGrant;
 use crate::branch::versions::Version;
-use crate::crdt::{Applied, FileFormat, SharedText, apply, decode, diff, normalise, rebase};
-use crate::store::DiskRecord;
+use crate::crdt::{Applied, FileFormat, Run, SharedText, apply, decode, diff, normalise, rebase};
+use crate::store::{AuthorRange, DiskRecord, State};
 use crate::workspace::{FsError, RelPath, Workspace};
 use bytes::Bytes;
 use std::sync::Arc;
@@ -54,6 +54,8 @@ pub(super) enum Seen {
 #[derive(Debug)]
 pub(super) enum JobDone {
     Checked(Result<Seen, FsError>),
+    /// Something differs while git changes files: what is there may be a state in between.
+    Held,
     Wrote(Result<Wrote, WriteError>),
 }
 
@@ -140,12 +142,20 @@ pub(super) struct Disk {
     /// What was heard of the file since the last job began, which may have looked before it: whether a writer closed it.
     heard: Option<bool>,
     retry: Option<(Instant, Duration)>,
+    /// States from which somebody outside took what sessions had typed, newest first (see `recall.rs`).
+    pub(super) taken: Vec<State>,
     pub(super) asides: Asides,
     jobs: u64,
 }
 
 impl Disk {
-    pub(super) fn new(position: i64, outside: Vec<i64>, version: Option<Version>, asides: Asides) -> Self {
+    pub(super) fn new(
+        position: i64,
+        outside: Vec<i64>,
+        version: Option<Version>,
+        taken: Vec<State>,
+        asides: Asides,
+    ) -> Self {
         let now = Instant::now();
         Self {
             position,
@@ -159,6 +169,7 @@ impl Disk {
             suspicion: None,
             heard: None,
             retry: None,
+            taken,
             asides,
             jobs: 0,
         }
@@ -175,6 +186,7 @@ impl Disk {
             synced_hash: self.version.map(Version::to_vec),
             outside: self.outside.clone(),
             intent: None,
+            taken: self.taken.clone(),
         }
     }
 
@@ -347,15 +359,29 @@ impl Actor {
         self.disk.start_job();
         let (workspace, path) = (self.context.workspace.clone(), self.path.clone());
         let (version, max_bytes) = (self.disk.version, self.context.max_bytes);
-        self.job =
-            Some(Box::pin(
-                async move { JobDone::Checked(look(&workspace, &path, version, max_bytes).await) },
-            ));
+        let writing = Arc::clone(&self.context.writing);
+        self.job = Some(Box::pin(async move {
+            // A merge that git refuses takes uncommitted work out of the files and puts it back: taken in as it goes, all of
+            // it would be the disk's typing, and what somebody deletes meanwhile would come again.
+            let calm = writing.try_read_owned();
+            match look(&workspace, &path, version, max_bytes).await {
+                Ok(Seen::Same) => JobDone::Checked(Ok(Seen::Same)),
+                _ if calm.is_err() => JobDone::Held,
+                seen => JobDone::Checked(seen),
+            }
+        }));
     }
 
     pub(super) async fn on_job(&mut self, done: JobDone) {
         match done {
             JobDone::Checked(Ok(seen)) => self.on_seen(seen).await,
+            JobDone::Held => {
+                // Its time begins when git is done.
+                self.disk.suspicion = None;
+                self.disk.suspect(true);
+                self.disk.write_now = !self.waiters.is_empty();
+                self.disk.not_before(Instant::now() + QUIET / 4);
+            }
             JobDone::Wrote(Ok(wrote)) => self.on_wrote(wrote).await,
             JobDone::Wrote(Err(WriteError::Differs(seen, since))) => self.on_differs(seen, since).await,
             JobDone::Wrote(Err(WriteError::Busy(since))) => {
@@ -515,15 +541,19 @@ impl Actor {
         let now_ms = self.context.clock.now_ms();
         let is_new = after.is_none() && self.disk.version.is_none();
         let was_live = after.is_none() && self.is_live_on_disk();
+        let before;
         let updates = if was_live {
-            heavy(bytes.len(), || self.live.edit(&diff(&self.live.text(), &text)))
-                .map_err(|error| DocError::Log(error.to_string()))?
+            let edits = heavy(bytes.len(), || diff(&self.live.text(), &text));
+            before = self.parts_before(&edits);
+            heavy(bytes.len(), || self.live.edit(&edits)).map_err(|error| DocError::Log(error.to_string()))?
         } else {
             self.log.commit(None, now_ms).await?;
             self.answer_committed();
             let mut peer = self.load_disk_peer().await?;
+            let edits = heavy(bytes.len(), || diff(&peer.text(), &text));
+            before = self.parts_before(&edits);
             let merge = || {
-                let updates = peer.edit(&diff(&peer.text(), &text))?;
+                let updates = peer.edit(&edits)?;
                 for (update, _) in &updates {
                     self.live.apply(update)?;
                 }
@@ -534,7 +564,11 @@ impl Actor {
         };
         metrics::counter!("perch_outside_merges_total").increment(1);
         debug!(document.id = %self.id, updates = updates.len(), "took in an outside change of `{}`", self.path);
-        let positions = self.push_all(&updates, &Author::Outside);
+        let theirs = match before {
+            Some(before) => self.recall(&before, &updates).await,
+            None => Vec::new(),
+        };
+        let positions = self.push_all(&updates, &Author::Outside, &theirs);
         if let Some(wrote) = after {
             self.on_disk_as(wrote);
         } else {
@@ -563,11 +597,23 @@ impl Actor {
         Ok(())
     }
 
-    fn push_all(&mut self, updates: &[(Bytes, Applied)], author: &Author) -> Vec<i64> {
+    /// The text's parts, if who typed them matters to an outside change: it takes some away, or may bring some back.
+    fn parts_before(&self, edits: &[crate::crdt::Edit]) -> Option<Vec<Run>> {
+        let is_back = self.context.back_to.lock().is_some();
+        let matters = is_back || !self.disk.taken.is_empty() || edits.iter().any(|edit| edit.delete > 0);
+        matters.then(|| heavy(self.live.len_utf16() as usize, || self.live.runs()))
+    }
+
+    fn push_all(
+        &mut self,
+        updates: &[(Bytes, Applied)],
+        author: &Author,
+        theirs: &[AuthorRange],
+    ) -> Vec<i64> {
         let now_ms = self.context.clock.now_ms();
         updates
             .iter()
-            .map(|(update, applied)| self.log.push(update.clone(), applied, author, now_ms))
+            .map(|(update, applied)| self.log.push_for(update.clone(), applied, author, theirs, now_ms))
             .collect()
     }
 
@@ -604,7 +650,7 @@ impl Actor {
         if updates.is_empty() {
             return Ok(());
         }
-        self.push_all(&updates, author);
+        self.push_all(&updates, author, &[]);
         self.log.commit(None, self.context.clock.now_ms()).await?;
         crate::base::fault("committed");
         self.answer_committed();

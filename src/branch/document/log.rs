@@ -4,7 +4,7 @@ use super::changes::Changes;
 use super::{Author, DocError};
 use crate::base::{DocumentId, SessionId};
 use crate::branch::log_writer::{LogError, LogWriter};
-use crate::crdt::{Applied, ClockRange};
+use crate::crdt::{Applied, ClockRange, SharedText};
 use crate::store::{Append, AsideChange, AuthorRange, DiskRecord, LogRow};
 use bytes::Bytes;
 use std::collections::HashMap;
@@ -14,9 +14,12 @@ use tokio::sync::oneshot;
 const AUTHOR_RANGE_MS: i64 = 60_000;
 /// Bytes of updates that wait while an append is in flight.
 const MAX_PENDING_BYTES: usize = 8 * 1024 * 1024;
-/// Rows or bytes of log after which a snapshot replaces them.
+/// Rows or bytes of log after which a snapshot replaces them …
 const COMPACT_ROWS: usize = 256;
 const COMPACT_BYTES: usize = 1024 * 1024;
+/// … and from here on as soon as they are more than the last snapshot: snapshots written are then at most as much again as
+/// what was typed, and what is loaded is mostly one of them.
+const COMPACT_FROM: usize = 64 * 1024;
 
 /// Numbers updates from 1 in the order in which they were applied. A position is durable once a transaction that
 /// holds it has committed; at most one append of a document is in flight, so rows commit in order.
@@ -34,6 +37,7 @@ pub(super) struct Log {
     in_flight: Option<(i64, oneshot::Receiver<Result<(), LogError>>)>,
     rows: usize,
     bytes: usize,
+    snapshot_bytes: usize,
     authors: Authors,
 }
 
@@ -52,6 +56,7 @@ impl Log {
             in_flight: None,
             rows: 0,
             bytes: 0,
+            snapshot_bytes: 0,
             authors,
         }
     }
@@ -67,18 +72,19 @@ impl Log {
     }
 
     /// Says how much the log already holds, after a load.
-    pub(super) fn loaded(&mut self, rows: usize, bytes: usize) {
-        (self.rows, self.bytes) = (rows, bytes);
+    pub(super) fn loaded(&mut self, snapshot_bytes: usize, rows: &[LogRow]) {
+        self.snapshot_bytes = snapshot_bytes;
+        (self.rows, self.bytes) = (rows.len(), rows.iter().map(|row| row.data.len()).sum());
     }
 
     /// Whether so much was appended since the last snapshot that a new one is due.
     pub(super) fn is_long(&self) -> bool {
-        self.rows >= COMPACT_ROWS || self.bytes >= COMPACT_BYTES
+        self.rows >= COMPACT_ROWS || self.bytes >= COMPACT_BYTES.min(self.snapshot_bytes.max(COMPACT_FROM))
     }
 
     /// A snapshot has replaced the log, but for what came while it was written: that counts from the next time on.
-    pub(super) fn was_cut(&mut self) {
-        (self.rows, self.bytes) = (0, 0);
+    pub(super) fn was_cut(&mut self, snapshot_bytes: usize) {
+        (self.rows, self.bytes, self.snapshot_bytes) = (0, 0, snapshot_bytes);
     }
 
     pub(super) fn authors(&self) -> &Authors {
@@ -92,20 +98,46 @@ impl Log {
     /// Takes an update that was applied; gives its position. Clocks of a client id that some session is known to
     /// own are credited to that session, whoever relayed them.
     pub(super) fn push(&mut self, update: Bytes, applied: &Applied, author: &Author, now_ms: i64) -> i64 {
+        self.push_for(update, applied, author, &[], now_ms)
+    }
+
+    /// The same of an update that brings some text of others: `theirs`, by client id and clock.
+    pub(super) fn push_for(
+        &mut self,
+        update: Bytes,
+        applied: &Applied,
+        author: &Author,
+        theirs: &[AuthorRange],
+        now_ms: i64,
+    ) -> i64 {
         for range in &applied.inserted {
-            let row = self.authors.note(*range, author, now_ms);
-            match self.pending_authors.last_mut() {
-                Some(last) if last.client_id == row.client_id && last.clock_start == row.clock_start => {
-                    *last = row;
-                }
-                _ => self.pending_authors.push(row),
+            let mut rest = *range;
+            for (part, of) in parts(*range, theirs) {
+                rest.end = part.start;
+                self.note_author(rest, author.as_str(), now_ms);
+                self.note_author(part, &of.session_id, of.at_ms);
+                rest = ClockRange { start: part.end, ..*range };
             }
+            self.note_author(rest, author.as_str(), now_ms);
         }
         self.pending_bytes += update.len();
         self.pending.push(update);
         self.position += 1;
         self.changes.note(self.position, author, applied, now_ms);
         self.position
+    }
+
+    fn note_author(&mut self, range: ClockRange, session: &str, at_ms: i64) {
+        if range.start == range.end {
+            return;
+        }
+        let row = self.authors.note(range, session, at_ms);
+        match self.pending_authors.last_mut() {
+            Some(last) if last.client_id == row.client_id && last.clock_start == row.clock_start => {
+                *last = row;
+            }
+            _ => self.pending_authors.push(row),
+        }
     }
 
     /// From the next commit on, the temporary file of this name is kept, with what of it is in the document.
@@ -226,19 +258,19 @@ impl Authors {
         }
     }
 
-    fn note(&mut self, range: ClockRange, author: &Author, now_ms: i64) -> AuthorRange {
+    fn note(&mut self, range: ClockRange, author: &str, now_ms: i64) -> AuthorRange {
         // The server's own id writes for many; a browser's id belongs to the session that first brought it.
         let session = if range.client >= crate::crdt::FIRST_SERVER_CLIENT {
-            author.as_str()
+            author
         } else {
-            self.owner.entry(range.client).or_insert_with(|| author.as_str().to_owned())
+            self.owner.entry(range.client).or_insert_with(|| author.to_owned())
         };
         let (start, end) = (i64::from(range.start), i64::from(range.end));
         match self.open.get_mut(&range.client) {
             Some(open)
                 if open.clock_end == start
                     && open.session_id == session
-                    && now_ms - open.at_ms < AUTHOR_RANGE_MS =>
+                    && (now_ms - open.at_ms).abs() < AUTHOR_RANGE_MS =>
             {
                 open.clock_end = end;
                 open.clone()
@@ -258,9 +290,30 @@ impl Authors {
     }
 }
 
+/// Those of `theirs`, which ascend, that are in the range, cut at its ends.
+fn parts(range: ClockRange, theirs: &[AuthorRange]) -> impl Iterator<Item = (ClockRange, &AuthorRange)> {
+    let (client, start, end) = (i64::try_from(range.client), i64::from(range.start), i64::from(range.end));
+    theirs.iter().filter_map(move |of| {
+        let (from, until) = (of.clock_start.max(start), of.clock_end.min(end));
+        let is_in = client == Ok(of.client_id) && from < until;
+        let (from, until) = (u32::try_from(from).ok()?, u32::try_from(until).ok()?);
+        is_in.then_some((ClockRange { start: from, end: until, ..range }, of))
+    })
+}
+
 /// Whether `session` is the one named in the table.
 pub(super) fn is_session(owner: &str, session: &SessionId) -> bool {
     owner == session.as_str()
+}
+
+/// A document at a position, of a state before it and the rows since. `None` when they are damaged.
+pub(in crate::branch) fn state_at(snapshot: &[u8], rows: &[LogRow], position: i64) -> Option<SharedText> {
+    let mut updates = vec![snapshot];
+    for row in rows {
+        let in_row = decode_row(&row.data)?;
+        updates.extend((row.first_position..=position).zip(in_row).map(|(_, update)| update));
+    }
+    SharedText::load(updates).ok()
 }
 
 /// One row of the log: each update led by its length (four bytes, little endian).
@@ -303,17 +356,32 @@ mod tests {
     #[test]
     fn relayed_clocks_are_credited_to_the_ids_owner() {
         let mut authors = Authors::default();
-        let ann = Author::Session("ann".parse().unwrap());
-        let bob = Author::Session("bob".parse().unwrap());
+        let (ann, bob) = ("ann", "bob");
         // Relayed by bob before ann was back, then she showed herself.
-        authors.note(ClockRange { client: 8, start: 0, end: 1 }, &bob, 0);
+        authors.note(ClockRange { client: 8, start: 0, end: 1 }, bob, 0);
         authors.claim(8, &"ann".parse().unwrap());
-        let row = authors.note(ClockRange { client: 8, start: 1, end: 2 }, &bob, 1);
+        let row = authors.note(ClockRange { client: 8, start: 1, end: 2 }, bob, 1);
         assert_eq!((row.session_id.as_str(), row.clock_start), ("ann", 1));
-        authors.note(ClockRange { client: 7, start: 0, end: 1 }, &ann, 0);
-        let row = authors.note(ClockRange { client: 7, start: 1, end: 3 }, &bob, 10);
+        authors.note(ClockRange { client: 7, start: 0, end: 1 }, ann, 0);
+        let row = authors.note(ClockRange { client: 7, start: 1, end: 3 }, bob, 10);
         assert_eq!((row.session_id.as_str(), row.clock_start, row.clock_end), ("ann", 0, 3));
-        let later = authors.note(ClockRange { client: 7, start: 3, end: 4 }, &ann, AUTHOR_RANGE_MS + 1);
+        let later = authors.note(ClockRange { client: 7, start: 3, end: 4 }, ann, AUTHOR_RANGE_MS + 1);
         assert_eq!(later.clock_start, 3);
+    }
+
+    #[test]
+    fn a_range_is_cut_where_some_of_it_is_of_others() {
+        let of = |client_id, clock_start, clock_end| AuthorRange {
+            client_id,
+            clock_start,
+            clock_end,
+            session_id: "ann".into(),
+            at_ms: 1,
+        };
+        let theirs = [of(6, 0, 90), of(7, 0, 4), of(7, 6, 8), of(7, 8, 20), of(7, 40, 50)];
+        let cut: Vec<_> = parts(ClockRange { client: 7, start: 2, end: 10 }, &theirs)
+            .map(|(part, _)| (part.start, part.end))
+            .collect();
+        assert_eq!(cut, [(2, 4), (6, 8), (8, 10)]);
     }
 }

@@ -10,6 +10,7 @@
 //! | `log.rs` | positions: what is pending, in flight, durable; who wrote which clocks |
 //! | `changes.rs` | entries of the history |
 //! | `disk.rs` | the file as a peer: checks, ingest of outside changes |
+//! | `recall.rs` | who typed what an outside change brings back |
 //! | `asides.rs` | replaced files that somebody still writes to |
 //! | `write_back.rs` | writing the text to the file, and what an interrupted write left |
 //! | `open.rs` | from rows and file to a running actor |
@@ -25,10 +26,12 @@ mod changes;
 mod disk;
 mod log;
 mod open;
+mod recall;
 mod sync;
 mod write_back;
 
 pub use log::decode_row;
+pub(in crate::branch) use log::state_at;
 pub(in crate::branch) use open::{OpenContext, open};
 
 use crate::base::{DocumentId, Permission, SessionId};
@@ -182,6 +185,8 @@ pub(in crate::branch) enum Command {
     /// Touch neither file nor path until told to go on.
     Hold(oneshot::Sender<Result<Held, DocError>>),
     /// The file was deleted through perch.
+    /// Ends a document that never had a file or an edit; tells whether it was one.
+    GiveWay(oneshot::Sender<Result<bool, DocError>>),
     Deleted(oneshot::Sender<()>),
 }
 
@@ -205,6 +210,7 @@ impl Command {
         match self {
             Self::Join(_, reply) => drop(reply.send(Err(DocError::Closed))),
             Self::Hold(reply) => drop(reply.send(Err(DocError::Closed))),
+            Self::GiveWay(reply) => drop(reply.send(Err(DocError::Closed))),
             Self::Flush(reply) | Self::Write { reply, .. } => drop(reply.send(Err(DocError::Closed))),
             Self::Deleted(_)
             | Self::Incoming(..)
@@ -329,6 +335,15 @@ impl Document {
     /// Waits for a write under way, then keeps the document still until what it gives is used or dropped.
     pub(in crate::branch) async fn hold(&self) -> Result<Held, DocError> {
         self.call(Command::Hold).await
+    }
+
+    /// Ends it if it never had a file or an edit: another document comes to its path, and its clients come back to that.
+    pub(in crate::branch) async fn give_way(&self) -> bool {
+        let gave_way = self.call(Command::GiveWay).await.unwrap_or(false);
+        if gave_way {
+            self.ended().await;
+        }
+        gave_way
     }
 
     pub(in crate::branch) async fn deleted(&self) {

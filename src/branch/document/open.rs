@@ -4,14 +4,16 @@ use super::actor::Actor;
 use super::asides::Asides;
 use super::disk::Disk;
 use super::log::{Authors, Log};
+use super::recall::{Now, predecessor, whose};
 use super::{DocError, Document, QUEUE, decode_row};
 use crate::base::{BranchId, Clock, DocumentId, Tasks, heavy};
 use crate::branch::events::{Event, Events};
 use crate::branch::log_writer::LogWriter;
 use crate::branch::versions::{Version, Versions};
-use crate::crdt::{SharedText, decode, server_client};
-use crate::store::{DiskRecord, Loaded, NewDocument, Store, StoreError};
+use crate::crdt::{ClockRange, SharedText, decode, server_client, utf16_len};
+use crate::store::{AuthorRange, DiskRecord, Loaded, NewDocument, State, Store, StoreError};
 use crate::workspace::{FsError, RelPath, Workspace};
+use bytes::Bytes;
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
 use tokio::sync::mpsc;
@@ -29,6 +31,10 @@ pub(in crate::branch) struct OpenContext {
     pub(in crate::branch) events: Arc<Events>,
     pub(in crate::branch) tasks: Tasks,
     pub(in crate::branch) stop: CancellationToken,
+    /// Held by each write-back while it replaces a file, and by who wants none (see `Hub::hold_writing`).
+    pub(in crate::branch) writing: Arc<tokio::sync::RwLock<()>>,
+    /// The time to which somebody brings the files back just now (see `Hub::back_to`).
+    pub(in crate::branch) back_to: Arc<parking_lot::Mutex<Option<i64>>>,
     /// Bytes of the largest file that is shared live.
     pub(in crate::branch) max_bytes: u64,
 }
@@ -91,18 +97,50 @@ async fn seed(context: &OpenContext, path: &RelPath, may_create: bool) -> Result
         None => return Err(DocError::NotFound(path.clone())),
     };
     let generation = server_client();
+    let snapshot = SharedText::seed(generation, &text);
+    let (authors, taken) = typists(context, path, &snapshot).await?;
     let id = DocumentId::generate();
     let new = NewDocument {
         id: id.clone(),
         branch_id: context.branch.clone(),
         path: path.to_string(),
         generation: i64::try_from(generation).unwrap_or(i64::MAX),
-        snapshot: SharedText::seed(generation, &text),
-        disk: DiskRecord { synced_hash: version.map(Version::to_vec), ..DiskRecord::default() },
+        snapshot,
+        authors,
+        disk: DiskRecord { synced_hash: version.map(Version::to_vec), taken, ..DiskRecord::default() },
         now_ms: context.clock.now_ms(),
     };
     context.store.create_document(&new).await.map_err(store_error)?;
     Ok(id)
+}
+
+/// Who typed what is in the file, where it was there before and that document's log tells; and which states of then may
+/// tell more.
+async fn typists(
+    context: &OpenContext,
+    path: &RelPath,
+    snapshot: &Bytes,
+) -> Result<(Vec<AuthorRange>, Vec<State>), DocError> {
+    let mut states = predecessor(context, path.as_str()).await.map_err(store_error)?;
+    if states.is_empty() {
+        return Ok((Vec::new(), states));
+    }
+    let seed = || {
+        let runs = SharedText::load([snapshot.as_ref()]).map(|seed| seed.runs());
+        let runs = runs.map_err(|error| DocError::Log(error.to_string()))?;
+        let all: Vec<_> = runs
+            .iter()
+            .map(|run| ClockRange {
+                client: run.client,
+                start: run.clock,
+                end: run.clock + utf16_len(&run.text),
+            })
+            .collect();
+        Ok(Now::new(&runs, &all))
+    };
+    let now = heavy(snapshot.len(), seed)?;
+    let authors = whose(context, &mut states, "", now).await;
+    Ok((authors, states))
 }
 
 async fn start(context: &OpenContext, path: &RelPath, loaded: Loaded) -> Result<Document, DocError> {
@@ -118,9 +156,10 @@ async fn start(context: &OpenContext, path: &RelPath, loaded: Loaded) -> Result<
     let id = loaded.row.id.clone();
     let record = loaded.row.disk;
     let mut log = Log::new(id.clone(), context.log.clone(), position, Authors::load(&loaded.authors));
-    log.loaded(loaded.log.len(), loaded.log.iter().map(|row| row.data.len()).sum());
+    log.loaded(loaded.snapshot.len(), &loaded.log);
     let version = record.synced_hash.as_deref().and_then(Version::from_slice);
-    let disk = Disk::new(record.synced_position, record.outside, version, Asides::new(loaded.asides));
+    let disk =
+        Disk::new(record.synced_position, record.outside, version, record.taken, Asides::new(loaded.asides));
     let (commands, receiver) = mpsc::channel(QUEUE);
     let document = Document::new(id.clone(), commands);
     let mut actor = Actor::new(context.clone(), id, path.clone(), live, log, disk, receiver);

@@ -2,12 +2,13 @@
 
 use super::actor::Actor;
 use super::log::is_session;
-use super::{Author, ConnectionId, Incoming, Join};
+use super::{Author, Command, ConnectionId, Incoming, Join};
 use crate::base::Permission;
 use crate::branch::outbox::{Channel, Outbox, Pushed};
 use crate::branch::wire::Wire;
-use crate::crdt::{Applied, ApplyError, FIRST_SERVER_CLIENT, Identity, UpdateInfo, inspect, without};
+use crate::crdt::{Applied, ApplyError, FIRST_SERVER_CLIENT, Identity, Typing, UpdateInfo, inspect, without};
 use bytes::Bytes;
+use std::iter::Peekable;
 use std::sync::Arc;
 use tracing::{debug, warn};
 
@@ -55,11 +56,40 @@ pub(super) struct Connection {
     shows_presence: bool,
 }
 
+/// An update as it is taken.
+#[derive(Clone, Debug)]
+pub(super) struct Sent {
+    update: Bytes,
+    /// How many its connection sent it as; each wants an answer.
+    messages: u32,
+}
+
+impl Sent {
+    /// An update, with those that wait behind it and type on where it ends.
+    pub(super) fn typed_together(
+        id: ConnectionId,
+        update: Bytes,
+        waiting: &mut Peekable<impl Iterator<Item = Command>>,
+    ) -> Self {
+        let (mut typing, mut messages) = (Typing::new(update), 1);
+        let mut follows = |command: &Command| match command {
+            Command::Incoming(of, Incoming::Update { update, is_step2: false }) if *of == id => {
+                typing.join(update)
+            }
+            _ => false,
+        };
+        while waiting.next_if(&mut follows).is_some() {
+            messages += 1;
+        }
+        Self { update: typing.into_update(), messages }
+    }
+}
+
 /// An update that waits, outside yrs, for what it builds on.
 #[derive(Debug)]
 pub(super) struct HeldUpdate {
     from: ConnectionId,
-    update: Bytes,
+    sent: Sent,
 }
 
 impl Connection {
@@ -94,9 +124,11 @@ impl Connection {
         self.member.session().to_string()
     }
 
-    pub(super) fn answer(&self, durable: bool) {
+    pub(super) fn answer(&self, durable: bool, messages: u32) {
         if let Some(frame) = self.wire.answer(durable) {
-            self.outbox.answer(frame);
+            for _ in 0..messages {
+                self.outbox.answer(frame.clone());
+            }
         }
     }
 }
@@ -130,7 +162,9 @@ impl Actor {
     pub(super) async fn on_incoming(&mut self, id: ConnectionId, message: Incoming) {
         match message {
             Incoming::SyncStep1(clocks) => self.on_step1(id, clocks).await,
-            Incoming::Update { update, is_step2 } => self.on_update(id, update, is_step2).await,
+            Incoming::Update { update, is_step2 } => {
+                self.on_update(id, Sent { update, messages: 1 }, is_step2).await;
+            }
             Incoming::Awareness(payload) => self.on_awareness(id, &payload),
             Incoming::QueryAwareness => self.send_presence(id),
         }
@@ -206,13 +240,13 @@ impl Actor {
         }
     }
 
-    async fn on_update(&mut self, id: ConnectionId, update: Bytes, is_step2: bool) {
+    pub(super) async fn on_update(&mut self, id: ConnectionId, sent: Sent, is_step2: bool) {
         let Some(connection) = self.connections.get(&id) else { return };
         if connection.base.is_none() {
-            self.refuse(id, Some(update), code::MALFORMED, "an update before sync step 1").await;
+            self.refuse(id, Some(sent.update), code::MALFORMED, "an update before sync step 1").await;
             return;
         }
-        let info = match inspect(&update) {
+        let info = match inspect(&sent.update) {
             Ok(info) => info,
             Err(error) => {
                 debug!(document.id = %self.id, %error, "refused a malformed update");
@@ -222,7 +256,7 @@ impl Actor {
         };
         if self.is_foreign(&info) {
             let reason = "reset: the update belongs to another history of the file";
-            self.refuse(id, Some(update), code::RESET, reason).await;
+            self.refuse(id, Some(sent.update), code::RESET, reason).await;
             return;
         }
         let grant = connection.member.writer(connection.token);
@@ -230,12 +264,12 @@ impl Actor {
             // A reader's step 2 always carries the whole delete set; it is not applied, so it changes nothing.
             let says_nothing_new =
                 !info.adds_blocks(|client| self.live.known(client)) && (is_step2 || info.deletes.is_empty());
-            connection.answer(says_nothing_new);
+            connection.answer(says_nothing_new, sent.messages);
             return;
         }
         let position = self.log.position();
-        if !self.take(id, &update, &info).await {
-            self.set_aside(id, update, &info, is_step2).await;
+        if !self.take(id, &sent, &info).await {
+            self.set_aside(id, sent, &info, is_step2).await;
         }
         if self.log.position() != position {
             self.retry_held().await;
@@ -243,15 +277,15 @@ impl Actor {
     }
 
     /// Takes what of an update can be taken now. `false`: it is to be tried again when more is known.
-    async fn take(&mut self, id: ConnectionId, update: &Bytes, info: &UpdateInfo) -> bool {
+    async fn take(&mut self, id: ConnectionId, sent: &Sent, info: &UpdateInfo) -> bool {
         let elsewhere = self.typed_elsewhere(id, info);
         if elsewhere.is_empty() && !info.missing(|client| self.live.known(client)) {
-            self.accept(id, update.clone(), info).await;
+            self.accept(id, sent.clone(), info).await;
             return true;
         }
         // Two clients may each wait for the other: after a crash each holds, unacknowledged, what the other's edits
         // build on. So each one's own blocks are taken as far as they go.
-        let Ok(own) = without(update, |client| elsewhere.iter().any(|(of, _)| *of == client)) else {
+        let Ok(own) = without(&sent.update, |client| elsewhere.iter().any(|(of, _)| *of == client)) else {
             return true;
         };
         if let Ok(info) = inspect(&own)
@@ -300,7 +334,8 @@ impl Actor {
         found
     }
 
-    async fn accept(&mut self, id: ConnectionId, update: Bytes, info: &UpdateInfo) {
+    async fn accept(&mut self, id: ConnectionId, sent: Sent, info: &UpdateInfo) {
+        let Sent { update, messages } = sent;
         if let Err(error) = self.live.check_room(&update, info, self.disk.format(), self.context.max_bytes) {
             self.refuse(id, Some(update), code::TOO_LARGE, &error.to_string()).await;
             return;
@@ -313,7 +348,7 @@ impl Actor {
             Ok(applied) => {
                 self.applied(id, &update, &applied, info);
                 // H1: known in memory is not yet durable.
-                self.acknowledge(id);
+                self.acknowledge(id, messages);
             }
             Err(error) => {
                 if let ApplyError::Unresolvable(Some((part, applied))) = &error {
@@ -370,19 +405,20 @@ impl Actor {
     }
 
     /// An update that builds on what is not here waits, not in yrs; those who have it are asked.
-    async fn set_aside(&mut self, id: ConnectionId, update: Bytes, info: &UpdateInfo, is_step2: bool) {
+    async fn set_aside(&mut self, id: ConnectionId, sent: Sent, info: &UpdateInfo, is_step2: bool) {
         if !self.connections.contains_key(&id) {
             return;
         }
         let held = || self.held.iter().filter(|held| held.from == id);
-        let (count, bytes) = (held().count(), held().map(|held| held.update.len()).sum::<usize>());
-        if count >= MAX_HELD || bytes + update.len() > MAX_HELD_BYTES {
+        let (count, bytes) = (held().count(), held().map(|held| held.sent.update.len()).sum::<usize>());
+        if count >= MAX_HELD || bytes + sent.update.len() > MAX_HELD_BYTES {
             let (own, others) = std::mem::take(&mut self.held).into_iter().partition(|held| held.from == id);
             self.held = others;
-            for HeldUpdate { update, .. } in own {
-                self.keep_draft(id, update, "pending").await;
+            for HeldUpdate { sent, .. } in own {
+                self.keep_draft(id, sent.update, "pending").await;
             }
-            self.refuse(id, Some(update), code::FAILED, "too much waits for edits that are missing").await;
+            self.refuse(id, Some(sent.update), code::FAILED, "too much waits for edits that are missing")
+                .await;
             return;
         }
         if count == 0 {
@@ -395,7 +431,7 @@ impl Actor {
                 connection.outbox.answer(connection.wire.sync_step1(&vector));
             }
         }
-        self.held.push(HeldUpdate { from: id, update });
+        self.held.push(HeldUpdate { from: id, sent });
     }
 
     /// Tries again what waited, whoever brought what it waited for.
@@ -403,8 +439,8 @@ impl Actor {
         loop {
             let position = self.log.position();
             for held in std::mem::take(&mut self.held) {
-                let Ok(info) = inspect(&held.update) else { continue };
-                let is_done = self.take(held.from, &held.update, &info).await;
+                let Ok(info) = inspect(&held.sent.update) else { continue };
+                let is_done = self.take(held.from, &held.sent, &info).await;
                 if !is_done && self.connections.contains_key(&held.from) {
                     self.held.push(held);
                 }
@@ -415,28 +451,28 @@ impl Actor {
         }
     }
 
-    /// Answers once everything applied up to now is durable.
-    fn acknowledge(&mut self, id: ConnectionId) {
+    /// Answers messages once everything applied up to now is durable.
+    fn acknowledge(&mut self, id: ConnectionId, messages: u32) {
         let position = self.log.position();
         if self.log.committed() >= position {
             if let Some(connection) = self.connections.get(&id) {
-                connection.answer(true);
+                connection.answer(true, messages);
             }
         } else {
-            self.unanswered.push_back((position, id));
+            self.unanswered.push_back((position, id, messages));
         }
     }
 
     /// Sends the answers that the committed position allows.
     pub(super) fn answer_committed(&mut self) {
         let committed = self.log.committed();
-        while let Some(&(position, id)) = self.unanswered.front() {
+        while let Some(&(position, id, messages)) = self.unanswered.front() {
             if position > committed {
                 break;
             }
             self.unanswered.pop_front();
             if let Some(connection) = self.connections.get(&id) {
-                connection.answer(true);
+                connection.answer(true, messages);
             }
         }
     }

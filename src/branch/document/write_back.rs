@@ -13,16 +13,22 @@ use crate::base::heavy;
 use crate::branch::events::Own;
 use crate::branch::versions::Version;
 use crate::store::{Append, DiskRecord, Intent};
-use crate::workspace::FsError;
+use crate::workspace::{FsError, Workspace};
 use bytes::Bytes;
 use std::sync::Arc;
+use std::time::Duration;
 use tokio::time::Instant;
 use tracing::warn;
+
+/// How long a write-back waits for a git that somebody runs in a shell.
+const GIT_PATIENCE: Duration = Duration::from_secs(30);
 
 /// A write-back that reached the file.
 #[derive(Debug)]
 pub(super) struct Wrote {
     pub(super) position: i64,
+    /// When the oldest edit in it that was not in the file came.
+    since: Option<Instant>,
     pub(super) version: Version,
     pub(super) shape: Shape,
     /// What was wanted of the shape when it began.
@@ -37,6 +43,19 @@ pub(super) struct Wrote {
     was_known: bool,
     /// Somebody still had it open when it was read; otherwise it can't change any more.
     is_held: bool,
+}
+
+/// Waits for a git in somebody's shell that is about to write its index: it has looked at the file, or will, and would
+/// replace what is written now without another look. What it has replaced comes out of the exchange. One that has written
+/// it and waits for a person, as for the message of `commit -a`, has closed it, and so has one that was killed.
+async fn git_is_done(workspace: &Workspace) {
+    let patience = Instant::now() + GIT_PATIENCE;
+    while let Ok(Some(lock)) = workspace.git_lock("index.lock").await
+        && lock.is_open
+        && Instant::now() < patience
+    {
+        tokio::time::sleep(QUIET / 10).await;
+    }
 }
 
 impl Actor {
@@ -58,6 +77,7 @@ impl Actor {
             let bytes = Bytes::from(format.encode(&text));
             let wrote = Wrote {
                 position: self.log.position(),
+                since: self.disk.dirty_since,
                 version: Version::of(&bytes),
                 shape: Shape::new(format, &text),
                 wanted: self.disk.wanted.clone(),
@@ -81,8 +101,10 @@ impl Actor {
             (self.context.workspace.clone(), self.path.clone(), self.context.log.clone());
         let (id, max_bytes) = (self.id.clone(), self.context.max_bytes);
         let (known, mut record) = (self.disk.version, self.disk.record());
+        let writing = Arc::clone(&self.context.writing);
         self.job = Some(Box::pin(async move {
             let work = async {
+                let Ok(_writing) = writing.try_read_owned() else { return Err(WriteError::Busy(since)) };
                 match look(&workspace, &path, known, max_bytes).await.map_err(WriteError::Fs)? {
                     Seen::Same if known == Some(wrote.version) => return Ok(wrote),
                     Seen::Same => {}
@@ -115,6 +137,7 @@ impl Actor {
                     Err(_) => return Err(WriteError::Unsure("perch is stopping".into())),
                 }
                 crate::base::fault("intent");
+                git_is_done(&workspace).await;
                 // A file that was there and was moved or removed since the look is not brought back.
                 let installed = if known.is_some() {
                     workspace.install_over(&staged, &path).await
@@ -167,7 +190,7 @@ impl Actor {
         if snapshot.is_none() {
             // A forged update that the look-ups did not tell; the rows in their order give the text as it is.
             warn!(document.id = %self.id, "the state reads back differently; the log is kept whole");
-            self.log.was_cut();
+            self.log.was_cut(usize::MAX);
         }
         snapshot
     }
@@ -196,6 +219,9 @@ impl Actor {
         }
         crate::base::fault("recorded");
         metrics::counter!("perch_write_backs_total").increment(1);
+        if let Some(since) = wrote.since {
+            metrics::histogram!("perch_write_back_lag_seconds").record(since.elapsed().as_secs_f64());
+        }
         if before != Some(version) {
             let by = self.log.changes.take_unwritten();
             self.context.events.note_own(&self.path, Own::Wrote(version), &by);
@@ -238,7 +264,7 @@ impl Actor {
     async fn compact(&mut self, position: i64, snapshot: &[u8]) {
         let now_ms = self.context.clock.now_ms();
         match self.context.store.compact(&self.id, position, snapshot, now_ms).await {
-            Ok(()) => self.log.was_cut(),
+            Ok(()) => self.log.was_cut(snapshot.len()),
             Err(error) => warn!(document.id = %self.id, %error, "could not compact the log"),
         }
     }
@@ -260,6 +286,7 @@ impl Actor {
                 let old = temp.as_ref().map(|temp| temp.bytes.clone());
                 let wrote = Wrote {
                     position: intent.position,
+                    since: None,
                     version,
                     // Read below from the file itself.
                     shape: Shape::default(),
@@ -302,18 +329,26 @@ impl Actor {
         look(&self.context.workspace, &self.path, self.disk.version, self.context.max_bytes).await
     }
 
-    /// Looks at the file; one that somebody is writing is waited for, as later looks do.
+    /// Looks at the file; one that somebody is writing, and git that changes files, is waited for, as later looks do.
     async fn look_until_finished(&mut self) -> Result<Seen, FsError> {
         let began = Instant::now();
         let (mut last, mut last_change) = (None, began);
         loop {
-            let seen = self.look_now().await?;
+            let (seen, is_calm) = {
+                let calm = Arc::clone(&self.context.writing).try_read_owned();
+                (self.look_now().await?, calm.is_ok())
+            };
+            let is_late = began.elapsed() >= UNFINISHED_AT_LATEST;
+            if !is_calm && !is_late && !matches!(seen, Seen::Same) {
+                tokio::time::sleep(QUIET / 4).await;
+                continue;
+            }
             let Seen::Unfinished(bytes) = &seen else { return Ok(seen) };
             let version = Some(heavy(bytes.len(), || Version::of(bytes)));
             if last != version {
                 (last, last_change) = (version, Instant::now());
             }
-            if last_change.elapsed() >= UNFINISHED || began.elapsed() >= UNFINISHED_AT_LATEST {
+            if last_change.elapsed() >= UNFINISHED || is_late {
                 return Ok(seen);
             }
             tokio::time::sleep(QUIET / 4).await;

@@ -5,23 +5,28 @@
 //! | `clone.rs` | the real git, with a fixed configuration and a token that is stored nowhere |
 //! | `archive.rs` | unpacking tar and zip: nothing leaves the folder, all is bounded |
 //! | `copy.rs` | a branch's own copy of another's files |
+//! | `pack.rs` | a branch's files as tar, for backups |
 //! | `home.rs` | the folders beside a branch's files, and its home |
 //! | `tree.rs` | walking, measuring and removing folders without following a link |
 
 mod archive;
 mod clone;
 mod copy;
+mod fork;
 mod home;
+mod pack;
 mod tree;
 
 pub use archive::ArchiveFormat;
 pub(super) use archive::unpack;
 pub(super) use clone::{check_url, clone};
 pub(super) use copy::copy;
+pub(super) use fork::settle;
 pub(super) use home::{SHARED, lay_out};
 pub(super) use tree::{measure, remove, sync};
 
 pub use clone::{Credentials, Git};
+pub use pack::{Packed, Packer, read_beneath};
 
 use parking_lot::Mutex;
 use std::sync::atomic::{AtomicU64, Ordering};

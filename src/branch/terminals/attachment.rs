@@ -115,6 +115,20 @@ impl Attachment {
         // Before looking for the end, or what comes between would be waited for.
         let written = self.terminal.written();
         let live_from = self.terminal.end();
+        self.read_from(from, live_from, written)
+    }
+
+    /// Reads all of the output of the present run, as it comes: for who started it. Of several the last one counts: the
+    /// program waits for it when it is more than 1 MiB behind, so that it misses nothing.
+    #[must_use]
+    pub fn live_reader(&self) -> Reader {
+        let began_at = self.terminal.began_at();
+        let mut reader = self.read_from(Some(began_at), began_at, self.terminal.written());
+        reader.pace = Some(self.terminal.pace(began_at));
+        reader
+    }
+
+    fn read_from(&self, from: Option<u64>, live_from: u64, written: watch::Receiver<()>) -> Reader {
         Reader {
             at: self.terminal.align(from.unwrap_or(0)),
             is_resumed: from.is_some(),
@@ -123,6 +137,7 @@ impl Attachment {
             filter: Filter::default(),
             is_raw: false,
             written,
+            pace: None,
         }
     }
 }
@@ -165,14 +180,33 @@ pub struct Reader {
     /// What was shown last passed as it is.
     is_raw: bool,
     written: watch::Receiver<()>,
+    /// Tells the program where it is.
+    pace: Option<watch::Sender<u64>>,
 }
 
 impl Reader {
+    /// All that was there when this reader began, as a replay; what [`Reader::next`] gives afterwards follows on it without
+    /// a gap and without anything twice.
+    pub fn replay(&mut self, attachment: &Attachment) -> Bytes {
+        let mut replay = Vec::new();
+        while self.at < self.live_from
+            && let Some(piece) = attachment.terminal().read(self.at, self.live_from)
+        {
+            self.at = piece.offset + piece.bytes.len() as u64;
+            self.is_resumed = true;
+            replay.extend_from_slice(&self.show(&piece.bytes, false));
+        }
+        replay.into()
+    }
+
     /// The next output. Who may type is shown what comes live as it is; others, and everybody in the replay, only what
     /// draws (see [`Filter`]). Cancel-safe.
     pub async fn next(&mut self, attachment: &Attachment) -> Output {
         let terminal = attachment.terminal();
         loop {
+            if let Some(pace) = &self.pace {
+                pace.send_replace(self.at);
+            }
             self.written.borrow_and_update();
             let exit = terminal.shape().exit;
             let to = if self.at < self.live_from { self.live_from } else { u64::MAX };

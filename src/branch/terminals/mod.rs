@@ -31,12 +31,14 @@ use std::sync::Arc;
 use std::time::Duration;
 use tokio::sync::{mpsc, oneshot};
 
-/// Terminals that one session may have open.
-pub const MAX_OF_SESSION: usize = 16;
+/// Terminals that one session may have open; its PTYs are 64.
+pub const MAX_OF_SESSION: usize = 48;
 /// Terminals that may be open on one branch.
-pub const MAX_OF_BRANCH: usize = 64;
-/// Closed terminals of a branch that are kept, with their output and exit code.
-pub const MAX_CLOSED: usize = 16;
+pub const MAX_OF_BRANCH: usize = 128;
+/// Closed terminals of a branch that are kept, with their output and exit code; pinned ones are kept besides.
+pub const MAX_CLOSED: usize = 64;
+/// Bytes of output of all those; past it the oldest go, but for the last one.
+const MAX_CLOSED_BYTES: usize = 32 * 1024 * 1024;
 /// Messages to a PTY that may wait; then a typist waits. What [`Pty::input`] should hold.
 pub const INPUT_WAITING: usize = 64;
 /// The longest a typed line waits for open documents to reach the disk.
@@ -53,6 +55,8 @@ pub struct Pty {
     pub output: mpsc::Receiver<Bytes>,
     /// Once; output that still comes within a moment is kept.
     pub exit: oneshot::Receiver<Exit>,
+    /// Names the program among those of its session, where its ports are to be told from others'.
+    pub number: Option<u32>,
 }
 
 /// What a PTY is told.
@@ -131,6 +135,9 @@ impl Exit {
 /// Why something can't be done with a terminal.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 pub enum TerminalError {
+    /// Its program runs.
+    #[error("the terminal's program still runs")]
+    StillOpen,
     /// There is none with this id, or the branch is going.
     #[error("there is no such terminal")]
     NotFound,
@@ -155,10 +162,13 @@ pub enum TerminalError {
     /// Too many are let in.
     #[error("at most {MAX_TYPISTS} sessions are let in")]
     TooManyTypists,
+    /// Too many ask.
+    #[error("{MAX_TYPISTS} sessions ask already")]
+    TooManyAsk,
 }
 
-/// A terminal to be added.
-#[derive(Debug)]
+/// What a terminal is made with.
+#[derive(Clone, Debug)]
 pub struct NewTerminal {
     /// Who may type, and say who else may.
     pub opener: SessionId,
@@ -166,8 +176,9 @@ pub struct NewTerminal {
     pub title: String,
     /// What the PTY was made with.
     pub size: Size,
-    /// Its program.
-    pub pty: Pty,
+    /// Once closed it is kept, with its last 256 KiB, until it is removed: others make no room for themselves by it. Who
+    /// sets it bounds how many there are.
+    pub is_pinned: bool,
 }
 
 /// See the module's docs; cheap to clone.
@@ -199,6 +210,20 @@ impl All {
         self.by_id.values().filter(|terminal| terminal.is_open())
     }
 
+    /// Forgets the oldest closed ones where there are too many.
+    fn make_room(&mut self) {
+        let by_id = &self.by_id;
+        let is_pinned = |id: &TerminalId| by_id.get(id).is_none_or(|terminal| terminal.is_pinned());
+        let mut left: Vec<_> = self.closed.iter().filter(|id| !is_pinned(id)).cloned().collect();
+        let mut bytes: usize = left.iter().map(|id| by_id.get(id).map_or(0, |it| it.kept_bytes())).sum();
+        left.reverse();
+        while left.len() > MAX_CLOSED || (left.len() > 1 && bytes > MAX_CLOSED_BYTES) {
+            let Some(oldest) = left.pop() else { return };
+            bytes -= self.by_id.remove(&oldest).map_or(0, |it| it.kept_bytes());
+            self.closed.retain(|closed| *closed != oldest);
+        }
+    }
+
     fn room(&self, opener: &SessionId) -> Result<(), TerminalError> {
         if self.is_closed {
             return Err(TerminalError::NotFound);
@@ -228,49 +253,61 @@ impl Terminals {
     ///
     /// # Errors
     /// [`TerminalError::TooManyOfSession`], [`TerminalError::TooMany`].
-    pub fn add(&self, new: NewTerminal) -> Result<Arc<Terminal>, TerminalError> {
+    pub fn add(&self, new: NewTerminal, pty: Pty) -> Result<Arc<Terminal>, TerminalError> {
         let inner = &self.inner;
-        let Pty { input, output, exit } = new.pty;
-        let terminal = Arc::new(Terminal::new(
-            new.opener,
-            new.title,
-            new.size,
-            input,
-            inner.clock.now_ms(),
-            &inner.events,
-        ));
+        let Pty { input, output, exit, number } = pty;
+        let terminal = Arc::new(Terminal::new(new, (input, number), inner.clock.now_ms(), &inner.events));
         {
             let mut all = inner.all.lock();
             all.room(terminal.opener())?;
             all.by_id.insert(terminal.id().clone(), Arc::clone(&terminal));
         }
-        inner.events.publish(&Event::TerminalOpened {
+        self.run(&terminal, output, exit);
+        Ok(terminal)
+    }
+
+    /// Runs a closed terminal's program anew: it is the same terminal, its output goes on where it was.
+    ///
+    /// # Errors
+    /// [`TerminalError::StillOpen`], [`TerminalError::NotFound`], and for want of room as [`Terminals::add`].
+    pub fn restart(&self, terminal: &Arc<Terminal>, pty: Pty) -> Result<(), TerminalError> {
+        let Pty { input, output, exit, number } = pty;
+        {
+            let mut all = self.inner.all.lock();
+            all.room(terminal.opener())?;
+            let at = all.closed.iter().position(|closed| closed == terminal.id());
+            let missing = if terminal.is_open() { TerminalError::StillOpen } else { TerminalError::NotFound };
+            all.closed.remove(at.ok_or(missing)?);
+            terminal.begin_again((input, number));
+        }
+        self.run(terminal, output, exit);
+        Ok(())
+    }
+
+    /// Tells of a terminal whose program runs, and follows it until it ends.
+    fn run(&self, terminal: &Arc<Terminal>, output: mpsc::Receiver<Bytes>, exit: oneshot::Receiver<Exit>) {
+        self.inner.events.publish(&Event::TerminalOpened {
             terminal: terminal.id().clone(),
             session: terminal.opener().clone(),
             title: terminal.shape().title,
         });
-        let (this, followed) = (self.clone(), Arc::clone(&terminal));
-        inner.tasks.spawn(async move {
+        let (this, followed) = (self.clone(), Arc::clone(terminal));
+        self.inner.tasks.spawn(async move {
             let exit = followed.follow(output, exit, this.inner.tasks.stopping()).await;
-            followed.ended(exit, this.inner.clock.now_ms());
             this.keep_closed(&followed, exit);
         });
-        Ok(terminal)
     }
 
     fn keep_closed(&self, terminal: &Terminal, exit: Exit) {
-        {
-            let mut all = self.inner.all.lock();
-            // It may have been forgotten just now.
-            if all.by_id.contains_key(terminal.id()) {
-                all.closed.push_back(terminal.id().clone());
-            }
-            if all.closed.len() > MAX_CLOSED
-                && let Some(oldest) = all.closed.pop_front()
-            {
-                all.by_id.remove(&oldest);
-            }
+        let mut all = self.inner.all.lock();
+        // Whoever sees that it has ended finds it among the closed ones.
+        terminal.ended(exit, self.inner.clock.now_ms());
+        // It may have been forgotten just now.
+        if all.by_id.contains_key(terminal.id()) {
+            all.closed.push_back(terminal.id().clone());
         }
+        all.make_room();
+        // Under the lock, so that a new run is told of after the end of this one.
         let (code, signal) = (exit.code(), exit.signal());
         self.inner.events.publish(&Event::TerminalClosed { terminal: terminal.id().clone(), code, signal });
     }
@@ -310,9 +347,14 @@ impl Terminals {
         self.inner.all.lock().open().next().is_some()
     }
 
-    /// Hangs up those that a session opened: it has ended.
+    /// Hangs up those that a session opened, and ends what it asks of others: it has ended.
     pub fn end_of(&self, session: &SessionId) {
-        self.list().iter().filter(|terminal| terminal.opener() == session).for_each(|it| it.hang_up());
+        for terminal in self.list() {
+            terminal.asks_no_more(session);
+            if terminal.opener() == session {
+                terminal.hang_up();
+            }
+        }
     }
 
     /// Hangs up all, for good: the branch is going.

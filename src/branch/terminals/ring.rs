@@ -100,13 +100,23 @@ impl Ring {
                 self.blocks.push_back(Vec::new());
             }
         }
+        self.cut_to(SCROLLBACK_BYTES);
+    }
+
+    /// Drops what is older than the last `keep` bytes, a block at a time.
+    pub(super) fn cut_to(&mut self, keep: usize) {
         while let Some(first) = self.blocks.front().map(Vec::len)
-            && self.len - first >= SCROLLBACK_BYTES
+            && self.len - first >= keep
         {
             self.blocks.pop_front();
             self.len -= first;
             self.start += first as u64;
         }
+    }
+
+    /// Bytes that are kept.
+    pub(super) fn len(&self) -> usize {
+        self.len
     }
 
     /// The block with the byte at `offset`, and where in it that is.

@@ -46,20 +46,30 @@ pub(in crate::http) fn answer(
             Part::Nothing => return past_the_end(len),
         }
     };
-    let mut set = |name: HeaderName, value: String| {
-        if let Ok(value) = HeaderValue::from_str(&value) {
-            answer.headers_mut().insert(name, value);
-        }
-    };
-    set(header::ETAG, tag);
-    set(header::CONTENT_TYPE, content_type(path, &content.bytes));
-    set(header::ACCEPT_RANGES, "bytes".into());
-    set(header::X_CONTENT_TYPE_OPTIONS, "nosniff".into());
-    set(header::CONTENT_SECURITY_POLICY, POLICY.into());
-    let name = utf8_percent_encode(path.file_name(), NAME);
-    set(header::CONTENT_DISPOSITION, format!("attachment; filename*=UTF-8''{name}"));
-    set(HeaderName::from_static("cross-origin-resource-policy"), "same-origin".into());
-    set(header::CACHE_CONTROL, "no-store".into());
+    set(&mut answer, header::ETAG, &tag);
+    set(&mut answer, header::ACCEPT_RANGES, "bytes");
+    attached(answer, path.file_name(), &content_type(path, &content.bytes))
+}
+
+fn set(answer: &mut Response, name: HeaderName, value: &str) {
+    if let Ok(value) = HeaderValue::from_str(value) {
+        answer.headers_mut().insert(name, value);
+    }
+}
+
+/// An answer that a browser keeps as a file of this name, and never runs.
+pub(in crate::http) fn attached(mut answer: Response, name: &str, kind: &str) -> Response {
+    let name = utf8_percent_encode(name, NAME);
+    for (header, value) in [
+        (header::CONTENT_TYPE, kind),
+        (header::X_CONTENT_TYPE_OPTIONS, "nosniff"),
+        (header::CONTENT_SECURITY_POLICY, POLICY),
+        (header::CONTENT_DISPOSITION, &format!("attachment; filename*=UTF-8''{name}")),
+        (HeaderName::from_static("cross-origin-resource-policy"), "same-origin"),
+        (header::CACHE_CONTROL, "no-store"),
+    ] {
+        set(&mut answer, header, value);
+    }
     answer
 }
 

@@ -7,7 +7,7 @@ mod folders;
 mod search;
 mod tree;
 
-pub(super) use answer::answer;
+pub(super) use answer::{answer, attached};
 
 use super::{ApiError, AppState};
 use crate::branch::{EditError, FilesError, Version};

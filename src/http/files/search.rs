@@ -51,7 +51,7 @@ pub(super) struct LineView {
 
 impl From<FoundLine> for LineView {
     fn from(found: FoundLine) -> Self {
-        let FoundLine { path, line, column, length, text, text_column } = found;
+        let FoundLine { path, line, column, length, text, text_column, .. } = found;
         Self { path, line, column, length, text, text_column }
     }
 }
@@ -74,7 +74,7 @@ pub(super) struct Lines {
         (status = BAD_REQUEST, description = "`query_refused`")))]
 pub(super) async fn search(on: On, Params(query): Params<ContentQuery>) -> Result<Json<Lines>, ApiError> {
     let within = query.path.as_deref().filter(|path| !path.is_empty()).map(rel_path).transpose()?;
-    let pattern = Pattern { query: query.query, is_regex: query.regex, match_case: query.case };
+    let pattern = Pattern { query: query.query, is_regex: query.regex, match_case: query.case, files: None };
     let searched = on.hub.search(&pattern, within.as_ref(), limit(query.limit)).await?;
     let Searched { found, behind } =
         searched.ok_or_else(|| ApiError::not_found("there is no such file or folder"))?;

@@ -1,6 +1,6 @@
 //! One request passed on to what listens in the branch, its answer back as it comes; after an upgrade bytes both ways.
 
-use super::pass::{Admitted, without_credentials};
+use super::pass::{Admitted, still_holds, without_credentials};
 use super::{Place, page};
 use crate::branch::Visit;
 use crate::egress::{exchange, without_hop_by_hop};
@@ -64,7 +64,7 @@ pub(super) async fn forward(
         }
         answer.headers_mut().insert(header::CONNECTION, HeaderValue::from_static("upgrade"));
         answer.headers_mut().insert(header::UPGRADE, chosen);
-    } else if matches!(admitted, Admitted::Session(_)) {
+    } else if !matches!(admitted, Admitted::Anybody) {
         keep_private(answer.headers_mut());
     }
     answer.map(Body::new)
@@ -116,11 +116,11 @@ fn upgrade(headers: &HeaderMap) -> Option<HeaderValue> {
 /// The request as it is passed on. Its host stays what the browser asked for, as servers compare it with `Origin`.
 fn onward(state: &AppState, request: Request, wanted: Option<&HeaderValue>) -> Request {
     let (mut head, body) = request.into_parts();
+    without_credentials(state, &mut head);
     let path = head.uri.path_and_query().cloned();
     head.uri = Uri::from(path.unwrap_or(PathAndQuery::from_static("/")));
     head.version = Version::HTTP_11;
     without_hop_by_hop(&mut head.headers);
-    without_credentials(state, &mut head.headers);
     head.headers.remove(header::FORWARDED);
     if let Some(ClientAddress(address)) = head.extensions.get()
         && let Ok(address) = HeaderValue::from_str(&address.to_string())
@@ -141,7 +141,7 @@ fn onward(state: &AppState, request: Request, wanted: Option<&HeaderValue>) -> R
 }
 
 /// Carries bytes both ways once both sides have changed their protocol, until either ends, perch stops, or the session that
-/// was let in is ended or revoked.
+/// was let in is ended or revoked, or the preview token ends.
 async fn join(
     state: &AppState,
     visit: Arc<Visit>,
@@ -149,19 +149,22 @@ async fn join(
     client: OnUpgrade,
     served: OnUpgrade,
 ) -> Result<(), Response> {
+    let token = if let Admitted::Token(token) = &admitted { Some(token.clone()) } else { None };
     let mut present = match admitted {
-        Admitted::Anybody => None,
+        Admitted::Anybody | Admitted::Token(_) => None,
         Admitted::Session(row) => match Present::take(state, Arc::clone(visit.hub()), &row).await {
             Ok(present) => Some(present),
             Err(_) => return Err(page(StatusCode::UNAUTHORIZED, "The session has ended", "")),
         },
     };
     let stop = state.tasks.stopping().clone();
+    let looked = state.clone();
     state.tasks.spawn(async move {
         let ended = async {
-            match &mut present {
-                Some(present) => while present.still_welcome().await {},
-                None => std::future::pending().await,
+            match (&mut present, token) {
+                (Some(present), _) => while present.still_welcome().await {},
+                (None, Some(token)) => while still_holds(&looked, &token).await {},
+                (None, None) => std::future::pending().await,
             }
         };
         let carry = async {

@@ -51,7 +51,7 @@ pub(in crate::http) fn asked(domain: &str, host: &str) -> Option<Asked> {
 }
 
 /// The domain without `--preview-domain`.
-const LOCALHOST: &str = "localhost";
+pub(super) const LOCALHOST: &str = "localhost";
 
 /// Whether a name or address is of the machine that asks.
 fn is_local(host: &str) -> bool {

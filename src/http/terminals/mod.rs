@@ -1,4 +1,4 @@
-//! Terminals: open, list, rename, resize, let others in, close; the socket is in `socket.rs`.
+//! Terminals: open, list, rename, resize, ask to be let in, let others in, close; the socket is in `socket.rs`.
 
 mod socket;
 
@@ -31,6 +31,8 @@ pub(super) fn routes() -> OpenApiRouter<AppState> {
     OpenApiRouter::new()
         .routes(routes!(list, open))
         .routes(routes!(one, change, close))
+        .routes(routes!(ask))
+        .routes(routes!(turn_down))
         .merge(socket::routes())
 }
 
@@ -87,6 +89,8 @@ pub(super) struct TerminalView {
     session: SessionId,
     /// Sessions that may type beside the opener.
     typists: BTreeSet<SessionId>,
+    /// Sessions that ask the opener to be among those.
+    asking: BTreeSet<SessionId>,
     rows: u16,
     cols: u16,
     /// Milliseconds since 1970 UTC.
@@ -105,6 +109,7 @@ impl From<&Terminal> for TerminalView {
             title: shape.title,
             session: terminal.opener().clone(),
             typists: shape.typists,
+            asking: shape.asking,
             rows: shape.size.rows(),
             cols: shape.size.cols(),
             opened_at_ms: terminal.opened_at_ms(),
@@ -118,7 +123,7 @@ impl From<&Terminal> for TerminalView {
     }
 }
 
-/// Terminals in the order of opening: at most 64 open ones, and the 16 closed last.
+/// Terminals in the order of opening: at most 128 open ones, and the 64 closed last.
 #[derive(Debug, Serialize, ToSchema)]
 pub(super) struct TerminalList {
     terminals: Vec<TerminalView>,
@@ -172,7 +177,7 @@ async fn list(on: On) -> Json<TerminalList> {
     Json(TerminalList { terminals: all.iter().map(|terminal| (&**terminal).into()).collect() })
 }
 
-/// Open a terminal. It runs on while nobody watches, and ends with its session or branch. 16 of a session, 64 of a
+/// Open a terminal. It runs on while nobody watches, and ends with its session or branch. 48 of a session, 128 of a
 /// branch may be open.
 #[utoipa::path(post, path = "/v1/branches/{branch}/terminals", tag = "terminals",
     params(("branch" = String, Path)), request_body = OpenTerminal,
@@ -189,12 +194,19 @@ async fn open(
     check_env(&request.env)?;
     let usual = Size::default();
     let size = Size::new(request.rows.unwrap_or(usual.rows()), request.cols.unwrap_or(usual.cols()))?;
-    let cwd = request.cwd.as_deref().filter(|cwd| !cwd.is_empty()).map(rel_path).transpose()?;
+    let cwd = request
+        .cwd
+        .as_deref()
+        .filter(|cwd| !cwd.is_empty())
+        .map(rel_path)
+        .transpose()?
+        .map(|cwd| cwd.to_string());
     on.hub.terminals().room(&row.id)?;
     let title = request.title.unwrap_or_else(|| title_of(request.command.as_deref()));
     let shell = OpenShell { command: request.command, cwd, env: request.env, size };
     let pty = on.state.agents.open(&on.hub, &row, is_owner, shell).await?;
-    let terminal = on.hub.terminals().add(NewTerminal { opener: row.id, title, size, pty })?;
+    let new = NewTerminal { opener: row.id, title, size, is_pinned: false };
+    let terminal = on.hub.terminals().add(new, pty)?;
     Ok((StatusCode::CREATED, Json((&*terminal).into())))
 }
 
@@ -249,5 +261,32 @@ async fn close(on: On, Path((_branch, id)): Path<(String, String)>) -> Result<St
     let grant = on.writer().await?;
     let terminal = terminal(&on, &id)?;
     on.hub.terminals().remove(terminal.id(), &grant)?;
+    Ok(StatusCode::NO_CONTENT)
+}
+
+/// Ask the opener to let this session type in its terminal. Listeners of the branch hear `terminal.changed`; the opener
+/// answers by `typists`, or by turning it down. Who may type already asks for nothing.
+#[utoipa::path(post, operation_id = "ask_to_type", path = "/v1/branches/{branch}/terminals/{terminal}/asking", tag = "terminals",
+    params(("branch" = String, Path), ("terminal" = String, Path)),
+    responses((status = OK, body = TerminalView), (status = NOT_FOUND), (status = FORBIDDEN),
+        (status = CONFLICT, description = "`terminal_closed`, `too_many_ask`")))]
+async fn ask(on: On, Path((_branch, id)): Path<(String, String)>) -> Result<Json<TerminalView>, ApiError> {
+    let grant = on.writer().await?;
+    let terminal = terminal(&on, &id)?;
+    terminal.ask(&grant)?;
+    Ok(Json((&*terminal).into()))
+}
+
+/// Turn down what a session asks for: the opener, an API token, or the session that takes it back.
+#[utoipa::path(delete, operation_id = "turn_down", path = "/v1/branches/{branch}/terminals/{terminal}/asking/{session}", tag = "terminals",
+    params(("branch" = String, Path), ("terminal" = String, Path), ("session" = String, Path)),
+    responses((status = NO_CONTENT), (status = NOT_FOUND), (status = FORBIDDEN, description = "`not_let_in`")))]
+async fn turn_down(
+    on: On,
+    Path((_branch, id, session)): Path<(String, String, String)>,
+) -> Result<StatusCode, ApiError> {
+    let grant = on.writer().await?;
+    let session = session.parse().map_err(|_| ApiError::not_found("there is no such session"))?;
+    terminal(&on, &id)?.turn_down(&grant, &session)?;
     Ok(StatusCode::NO_CONTENT)
 }

@@ -7,10 +7,11 @@ import { Annotation, RangeSet, type Extension, type Range } from '@codemirror/st
 import { Decoration, EditorView, ViewPlugin, WidgetType, type DecorationSet, type ViewUpdate } from '@codemirror/view'
 import type { Awareness } from 'y-protocols/awareness'
 import * as Y from 'yjs'
-import { NO_COLOR } from '../document'
+import { effect, type ReadonlySignal } from '@preact/signals'
+import { NO_COLOR } from '../../client/document'
 
 interface Cursor { anchor: unknown, head: unknown }
-interface Presence { user?: { name?: unknown, color?: unknown }, cursor?: Cursor | null }
+interface Presence { user?: { name?: unknown, color?: unknown, session?: unknown }, cursor?: Cursor | null }
 
 const othersMoved = Annotation.define<boolean>()
 const COLOR = /^#[0-9a-f]{6}$/i
@@ -117,5 +118,46 @@ class Cursors {
 export function othersCursors(text: Y.Text, awareness: Awareness): Extension {
   return ViewPlugin.define((view) => new Cursors(view, text, awareness), {
     decorations: (cursors) => cursors.decorations
+  })
+}
+
+/** Keeps the caret of the session that is followed in sight, as it moves. */
+export function followCaret(text: Y.Text, awareness: Awareness | null, following: ReadonlySignal<string | null>): Extension {
+  if (awareness === null) return []
+  return ViewPlugin.define((view) => {
+    let last: number | null = null
+    let isWanted = false
+    const look = (): void => {
+      isWanted = false
+      const session = following.peek()
+      if (session === null) return
+      for (const [client, state] of awareness.getStates()) {
+        const { user, cursor } = state as Presence
+        if (client === awareness.doc.clientID || user?.session !== session || cursor === null || typeof cursor !== 'object') continue
+        const head = position(cursor.head, text)
+        if (head === null || head === last || head > view.state.doc.length) continue
+        last = head
+        view.dispatch({ effects: EditorView.scrollIntoView(head, { y: 'center' }) })
+        return
+      }
+    }
+    // Not amid an update of the view.
+    const soon = (): void => {
+      if (isWanted) return
+      isWanted = true
+      setTimeout(look)
+    }
+    awareness.on('change', soon)
+    const stop = effect(() => {
+      last = null
+      if (following.value !== null) soon()
+    })
+    return {
+      update: ({ docChanged }) => { if (docChanged) soon() },
+      destroy: () => {
+        awareness.off('change', soon)
+        stop()
+      }
+    }
   })
 }

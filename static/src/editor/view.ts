@@ -10,10 +10,18 @@ import {
 } from '@codemirror/view'
 import { effect, signal } from '@preact/signals'
 import { yCollab, yUndoManagerKeymap } from 'y-codemirror.next'
-import type { OpenDocument } from '../document'
+import type { Spot } from '../plugs'
+import type { Workbench } from '../bench/workbench'
+import type { OpenDocument } from '../../client/document'
 import { othersCursors } from './cursors'
 import { isProse, languageOf } from './languages'
 import { theme } from './theme'
+
+/** What the editor's own search says, as the page says things. */
+const WORDS = {
+  next: 'Next', previous: 'Previous', all: 'All', 'match case': 'Match case', regexp: 'Regular expression', 'by word': 'Whole words',
+  replace: 'Replace', 'replace all': 'Replace all', close: 'Close'
+}
 
 export interface Place { line: number, column: number, selected: number }
 
@@ -21,9 +29,12 @@ export class Editor {
   readonly view: EditorView
   readonly place = signal<Place>({ line: 1, column: 1, selected: 0 })
   readonly language: string
+  private readonly comparison = new Compartment()
   private readonly stop: () => void
 
-  constructor(file: OpenDocument) {
+  constructor(file: OpenDocument, bench: Workbench) {
+    const parts = new Compartment()
+    const partsNow = (): Extension => bench.editorParts.all.value.map(({ extension }) => extension(file))
     const right = new Compartment()
     const speech = new Compartment()
     const language = languageOf(file.path)
@@ -38,6 +49,7 @@ export class Editor {
         extensions: [
           // perch keeps documents in LF; anything else would shift places between the editor and the document.
           EditorState.lineSeparator.of('\n'),
+          EditorState.phrases.of(WORDS),
           EditorView.clipboardInputFilter.of((text) => text.replace(/\r\n?/g, '\n')),
           right.of(rightNow()),
           // Remote selections are our own: see cursors.ts.
@@ -51,9 +63,12 @@ export class Editor {
             { key: 'Mod-s', run: () => true, preventDefault: true },
             ...closeBracketsKeymap, ...defaultKeymap, ...searchKeymap, ...foldKeymap, ...completionKeymap, indentWithTab
           ]),
-          EditorView.contentAttributes.of({ 'aria-label': `Text of ${file.path}` }),
+          // What can be edited takes the keyboard without the second; programs that read the page aloud look for it.
+          EditorView.contentAttributes.of({ 'aria-label': `Text of ${file.path}`, tabindex: '0' }),
           isProse(file.path) ? EditorView.lineWrapping : [],
           speech.of([]),
+          parts.of(partsNow()),
+          this.comparison.of([]),
           theme,
           EditorView.updateListener.of((update) => {
             if (update.selectionSet || update.docChanged) this.look()
@@ -61,9 +76,17 @@ export class Editor {
         ]
       })
     })
-    this.stop = effect(() => {
-      this.view.dispatch({ effects: right.reconfigure(rightNow()) })
+    const followRight = effect(() => this.view.dispatch({ effects: right.reconfigure(rightNow()) }))
+    let isFirst = true
+    const followParts = effect(() => {
+      const now = partsNow()
+      if (!isFirst) this.view.dispatch({ effects: parts.reconfigure(now) })
+      isFirst = false
     })
+    this.stop = () => {
+      followRight()
+      followParts()
+    }
     void language?.load().then(
       (support) => this.view.dispatch({ effects: speech.reconfigure(support) }),
       (error: unknown) => console.warn(`perch: no highlighting for ${file.path}:`, error)
@@ -74,6 +97,21 @@ export class Editor {
     const { head, from, to } = this.view.state.selection.main
     const line = this.view.state.doc.lineAt(head)
     this.place.value = { line: line.number, column: head - line.from + 1, selected: to - from }
+  }
+
+  /** Adds the comparison with a text, or takes it away. */
+  compare(extension: Extension): void {
+    this.view.dispatch({ effects: this.comparison.reconfigure(extension) })
+  }
+
+  /** Selects a place and brings it into sight. */
+  go({ line, column, length }: Spot): void {
+    const { doc } = this.view.state
+    const at = doc.line(Math.max(1, Math.min(line, doc.lines)))
+    const anchor = Math.min(at.from + column - 1, at.to)
+    const head = Math.min(anchor + length, doc.length)
+    this.view.dispatch({ selection: { anchor, head }, effects: EditorView.scrollIntoView(anchor, { y: 'center' }) })
+    this.view.focus()
   }
 
   destroy(): void {

@@ -1,12 +1,15 @@
 import { effect, useSignal } from '@preact/signals'
 import { useEffect } from 'preact/hooks'
-import { apiToken, signOut } from '../access'
-import { oneBranch, Problem, type Branch } from '../api'
+import { Http, Problem } from '../../client/http'
+import type { Branch } from '../../client/types'
+import { apiToken, base, signOut } from '../access'
+import { inWords } from '../bench/notices'
+import { Workbench } from '../bench/workbench'
+import { handed, isEmbedded } from '../embedded'
 import { replaceRoute, route } from '../route'
 import { displayName, dropSeat, keepDisplayName, keptSeat, nameFault, takeSeat } from '../seat'
-import { Workbench } from '../workbench'
-import { Editing } from './editing'
-import { Dialog, Failure, Mark, message, Waiting } from './parts'
+import { Bench } from './bench'
+import { Dialog, Failure, Mark, Waiting } from './parts'
 
 const LOOK_AGAIN_MS = 1_000
 
@@ -43,7 +46,7 @@ function AskName({ known, onName, onClose }: {
 
 /** Opens a branch: waits until it is made, asks for a name once, takes a seat, shows the workbench. */
 export function BranchPage({ branch: id }: { branch: string }) {
-  const name = useSignal(displayName() ?? keptSeat(id)?.name ?? null)
+  const name = useSignal(displayName() ?? (keptSeat(id)?.name || null))
   const isNaming = useSignal(false)
   const branch = useSignal<Branch | null>(null)
   const bench = useSignal<Workbench | null>(null)
@@ -59,9 +62,9 @@ export function BranchPage({ branch: id }: { branch: string }) {
 
     const enter = (current: Workbench): void => {
       made = current
-      const wanted = route.value.path
+      const wanted = isEmbedded ? handed.peek()?.path ?? null : route.value.path
       if (wanted !== null) current.open(wanted)
-      const unfollow = effect(() => { replaceRoute({ branch: id, path: current.active.value }) })
+      const unfollow = effect(() => { replaceRoute({ branch: id, path: current.layout.view.value?.path ?? null }) })
       // A link to another file of this branch, pasted into the address.
       const onLink = (): void => {
         const { branch: there, path } = route.value
@@ -78,10 +81,12 @@ export function BranchPage({ branch: id }: { branch: string }) {
     const open = async (): Promise<void> => {
       try {
         const seat = keptSeat(id)
-        const found = await oneBranch(apiToken.value ?? seat?.token ?? '', id).catch(async (error: unknown) => {
+        const oneBranch = (token: string): Promise<Branch> =>
+          new Http(base, { token: () => token }).json('GET', `branches/${encodeURIComponent(id)}`)
+        const found = await oneBranch(apiToken.value ?? seat?.token ?? '').catch(async (error: unknown) => {
           // The API token may be gone while the session goes on.
           const isRefused = error instanceof Problem && error.status === 401
-          if (isRefused && seat !== null && apiToken.value !== null) return oneBranch(seat.token, id)
+          if (isRefused && seat !== null && apiToken.value !== null) return oneBranch(seat.token)
           throw error
         })
         if (isGone) return
@@ -96,7 +101,7 @@ export function BranchPage({ branch: id }: { branch: string }) {
         }
       } catch (error) {
         if (isGone) return
-        problem.value = message(error)
+        problem.value = inWords(error)
         if (error instanceof Problem && error.status === 401) {
           dropSeat(id)
           signOut(true)
@@ -122,14 +127,14 @@ export function BranchPage({ branch: id }: { branch: string }) {
     isNaming.value = false
     const current = bench.value
     if (current === null) name.value = to
-    else void current.rename(to).catch((error: unknown) => { current.notice.value = message(error) })
+    else void current.rename(to).catch((error: unknown) => { current.notices.failed(error) })
   }
   const isAsking = given === null || isNaming.value
   return (
     <>
       {bench.value !== null
         ? (
-          <Editing bench={bench.value} onRename={apiToken.value === null ? null : () => { isNaming.value = true }} />
+          <Bench bench={bench.value} onRename={apiToken.value === null ? null : () => { isNaming.value = true }} />
           )
         : (
           <>

@@ -1,9 +1,11 @@
 import { useSignal } from '@preact/signals'
 import { useEffect, useRef } from 'preact/hooks'
-import { apiToken, signOut } from '../access'
-import { listBranches, makeBranch, Problem, type Branch } from '../api'
+import { Problem } from '../../client/http'
+import type { Branch } from '../../client/types'
+import { apiToken, perch, signOut } from '../access'
+import { inWords } from '../bench/notices'
 import { address } from '../route'
-import { Dialog, Failure, Icon, Mark, message, Waiting } from './parts'
+import { Dialog, Failure, Icon, Mark, Waiting } from './parts'
 
 const LOOK_AGAIN_MS = 1_000
 
@@ -61,9 +63,9 @@ function MakeBranch({ onMade, onClose }: { onMade: (branch: Branch) => void, onC
       const from = url.value.trim()
       const at = reference.value.trim()
       const git = from === '' ? null : at === '' ? { url: from } : { url: from, ref: at }
-      onMade(await makeBranch(apiToken.value ?? '', name.value.trim(), git))
+      onMade(await perch.make(name.value.trim(), git))
     } catch (error) {
-      problem.value = message(error)
+      problem.value = inWords(error)
       isBusy.value = false
     }
   }
@@ -107,10 +109,9 @@ export function BranchList() {
   const isGone = useRef(false)
 
   const load = async (after: string | null): Promise<void> => {
-    const token = apiToken.value
-    if (token === null) return
+    if (apiToken.value === null) return
     try {
-      const page = await listBranches(token, after)
+      const page = await perch.branches(after)
       if (isGone.current) return
       const before = after === null ? [] : branches.value ?? []
       branches.value = [...before, ...page.branches]
@@ -119,7 +120,7 @@ export function BranchList() {
     } catch (error) {
       if (isGone.current) return
       if (error instanceof Problem && error.status === 401) signOut(true)
-      problem.value = message(error)
+      problem.value = inWords(error)
     }
   }
   useEffect(() => {

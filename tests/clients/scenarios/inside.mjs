@@ -636,3 +636,28 @@ export async function neighbours() {
   await eventually('not listed any more', async () => (await (await api('GET', `/v1/branches/${b.id}/ports`)).json()).ports.length === 0)
   lan.close()
 }
+
+/** A command that is not to be trusted with what is private to its session. */
+export async function without_private() {
+  await start()
+  const b = await branch()
+  const ann = await session(b, 'ann', 'write', { env: { ANN_TOKEN: 'perch-secret-env' } })
+  const put = await api('PUT', `/v1/branches/${b.id}/sessions/ann/private/token`, 'perch-secret-file', as(ann))
+  assert.equal(put.status, 204)
+  const other = lines(b, ann, 'exec sleep 1000 # perch-bystander')
+  other.next().catch(() => {})
+  await eventually('it runs', async () => (await run(b, ann, 'pgrep -f "sleep 100[0]"')).exit?.code === 0)
+  const attacks = [
+    'cat ~/.private/token', 'cat /run/perch/private/token', 'cat /proc/self/root/root/.private/token', 'ln -sf ~/.private x; cat x/token; rm x',
+    'cat /proc/[0-9]*/environ | tr "\\0" "\\n" | grep -a ANN_TOKEN', 'env | grep ANN_TOKEN', 'pkill -CONT -f "sleep 100[0]" && echo perch-secret signal',
+    'cat ~/.private/.environment', 'cp ~/.private/token . && cat token; rm -f token'
+  ]
+  for (const shell of attacks) {
+    assert.match((await run(b, ann, { shell })).out, /perch-secret/, `${shell}: a trusted one may`)
+    const { out, err } = await run(b, ann, { shell, private: false })
+    assert.doesNotMatch(out + err, /perch-secret/, shell)
+  }
+  // It works in the branch's files like any other.
+  assert.equal(await said(b, ann, { shell: 'echo one > a.txt && git init -q . && git add a.txt && cat a.txt && python3 -c "print(2)"', private: false }), 'one\n2\n')
+  assert.equal(fs.readFileSync(path.join(b.files, 'a.txt'), 'utf8'), 'one\n')
+}

@@ -2,7 +2,7 @@
 import assert from 'node:assert/strict'
 import fs from 'node:fs'
 import path from 'node:path'
-import { api, atRest, branch, count, crash, eventually, hClient, line, perch, session, start, yAgain, yClient } from '../harness.mjs'
+import { api, atRest, branch, count, crash, eventually, hClient, line, perch, session, sleep, start, yAgain, yClient } from '../harness.mjs'
 
 const rename = (b, from, to, headers) => api('POST', `/v1/branches/${b.id}/rename`, { from, to }, headers)
 
@@ -172,4 +172,49 @@ export async function arrivals() {
     await atRest(to, people, tokens)
     from = to
   }
+}
+
+/**
+ * Who comes to the path that a file was renamed away from begins an empty document there. It gives way when the file is
+ * renamed back, also right after somebody typed: the file's own document comes along with all that is in it.
+ */
+export async function blank_gives_way() {
+  await start()
+  const b = await branch()
+  const [one, other] = ['a.txt', 'b.txt'].map((name) => path.join(b.files, name))
+  fs.writeFileSync(one, 'one\n')
+  const ann = hClient(await session(b, 'ann'), 'a.txt')
+  await eventually('synced', () => ann.synced())
+  const tokens = ['one']
+  const doc = async () => (await (await api('GET', `/v1/branches/${b.id}/history/${fs.existsSync(one) ? 'a.txt' : 'b.txt'}`)).json()).document
+  const id = await doc()
+  for (let turn = 0; turn < 3; turn++) {
+    fs.renameSync(one, other)
+    await eventually('followed', async () => await doc() === id)
+    const late = yClient(await session(b, `late${turn}`), 'a.txt')
+    await eventually('an empty one', () => late.synced() && late.text.length === 0)
+    if (turn === 1) {
+      // Nobody has it open any more.
+      late.stop()
+      await sleep(100)
+    }
+    line(ann, 'ann', tokens)
+    fs.renameSync(other, one)
+    await eventually('followed back', async () => await doc() === id)
+    if (turn !== 1) await eventually('it is told', () => late.provider.ws === null || late.provider.wsconnected === false)
+    late.stop()
+    const fresh = yClient(await session(b, `fresh${turn}`), 'a.txt')
+    await eventually('synced', () => fresh.synced())
+    for (const who of [ann, fresh]) line(who, 'after', tokens)
+    await atRest(one, [ann, fresh], tokens)
+    fresh.stop()
+  }
+  // One that somebody typed in stays: both texts are kept, as two documents.
+  fs.renameSync(one, other)
+  await eventually('followed', async () => await doc() === id)
+  const late = yClient(await session(b, 'typist'), 'a.txt')
+  await eventually('synced', () => late.synced())
+  late.text.insert(0, 'typed at the old path\n')
+  await eventually('a file', () => fs.existsSync(one))
+  assert.notEqual(await doc(), id)
 }

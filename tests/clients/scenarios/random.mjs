@@ -2,18 +2,8 @@
 import assert from 'node:assert/strict'
 import fs from 'node:fs'
 import path from 'node:path'
-import { api, ask, atRest, branch, chance, count, crash, eventually, hClient, holdStill, line, perch, session, shown, sleep, start, token, yClient } from '../harness.mjs'
+import { api, ask, atRest, branch, chance, count, crash, eventually, generator, hClient, holdStill, line, perch, session, shown, sleep, start, token, yClient } from '../harness.mjs'
 
-/** A generator of its own for each plan, so that one plan of a seed can be run alone. */
-function generator(seed) {
-  let state = seed >>> 0
-  return () => {
-    state = (state + 0x6d2b79f5) >>> 0
-    let t = Math.imul(state ^ (state >>> 15), 1 | state)
-    t = (t + Math.imul(t ^ (t >>> 7), 61 | t)) ^ t
-    return ((t ^ (t >>> 14)) >>> 0) / 2 ** 32
-  }
-}
 const whole = (n) => Math.floor(chance.next() * n)
 const pick = (list) => list[whole(list.length)]
 const wire = (editor) => editor.socket?.webSocket ?? editor.provider.ws

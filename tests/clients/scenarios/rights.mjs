@@ -3,6 +3,7 @@ import assert from 'node:assert/strict'
 import fs from 'node:fs'
 import path from 'node:path'
 import { api, atRest, branch, count, eventually, hClient, line, session, sleep, start, token, url, yClient } from '../harness.mjs'
+import { said } from '../exec.mjs'
 
 /** A read session changes nothing, on either protocol or the file API; a write session does (the control). */
 export async function readers() {
@@ -57,7 +58,7 @@ export async function every_route() {
   const spare = await branch({ name: 'spare' })
   const base = `/v1/branches/${b.id}`
   for (const file of ['a.txt', 'b.txt', 'd/e.txt', 'gone.txt']) await api('PUT', `${base}/files/${file}`, 'text\n')
-  const [reader, writer] = [await session(b, 'eve', 'read'), await session(b, 'ann')]
+  const [reader, writer] = [await session(b, 'eve', 'read'), await session(b, 'ann', 'write', { email: 'ann@example.org' })]
   const { id: terminal } = await (await api('POST', `${base}/terminals`, { session: 'ann' })).json()
   const editors = ['a.txt', 'gone.txt'].map((name) => yClient(writer, name))
   await eventually('synced', () => editors.every((editor) => editor.synced()))
@@ -69,6 +70,11 @@ export async function every_route() {
   const { position } = await json(`${base}/history/a.txt`)
   const link = await (await api('POST', `${base}/links`, { permission: 'read' })).json()
   const { id: token } = await (await api('POST', '/v1/tokens', { name: 'spare' })).json()
+  // Two branches that change the same line as the one that is checked out, work that is put aside, work that is staged.
+  await said(b, writer, `git init -q -b main && echo base > clash && git add -A && git commit -qm base && git branch spare &&
+    git switch -qc one && echo one > clash && git commit -qam one && git switch -qc two main && echo two > clash && git commit -qam two &&
+    git switch -q main && echo main > clash && git commit -qam main && echo aside >> d/e.txt && git stash -q && echo staged > staged && git add staged`)
+  const kept = await (await api('POST', `${base}/git/restore-points`, { session: 'ann', label: 'kept' })).json()
   // In this order: what a later one needs is still there. `own`: what a write session may do itself.
   const own = true
   const routes = {
@@ -82,10 +88,40 @@ export async function every_route() {
     'post /v1/branches/{branch}/deleted/{document}/restore': [`${base}/deleted/${ended}/restore`, {}, own],
     'delete /v1/branches/{branch}/files/{path}': [`${base}/files/b.txt`, undefined, own],
     'post /v1/branches/{branch}/exec': [`${base}/exec`, { shell: 'echo x > by-a-command' }, own],
+    'post /v1/branches/{branch}/git/init': [`${base}/git/init`, undefined, own],
+    'post /v1/branches/{branch}/git/commit': [`${base}/git/commit`, { message: 'staged' }, own],
+    'post /v1/branches/{branch}/git/branches': [`${base}/git/branches`, { name: 'made' }, own],
+    'delete /v1/branches/{branch}/git/branches/{name}': [`${base}/git/branches/spare`, undefined, own],
+    'post /v1/branches/{branch}/git/tags': [`${base}/git/tags`, { name: 'v1' }, own],
+    'delete /v1/branches/{branch}/git/tags/{name}': [`${base}/git/tags/v1`, undefined, own],
+    'post /v1/branches/{branch}/git/restore-points': [`${base}/git/restore-points`, { label: 'mine' }, own],
+    'post /v1/branches/{branch}/git/stash': [`${base}/git/stash`, { untracked: true }, own],
+    'post /v1/branches/{branch}/git/merge': [`${base}/git/merge`, { revision: 'one' }, own],
+    'post /v1/branches/{branch}/git/resolved': [`${base}/git/resolved`, { paths: ['clash'], anyway: true }, own],
+    'post /v1/branches/{branch}/git/operation/continue': [`${base}/git/operation/continue`, {}, own],
+    'post /v1/branches/{branch}/git/rebase': [`${base}/git/rebase`, { onto: 'two' }, own],
+    'post /v1/branches/{branch}/git/operation/abort': [`${base}/git/operation/abort`, {}, own],
+    'post /v1/branches/{branch}/git/switch': [`${base}/git/switch`, { branch: 'made' }, own],
+    'post /v1/branches/{branch}/git/stash/{name}/pop': [`${base}/git/stash/1/pop`, undefined, own],
+    'post /v1/branches/{branch}/git/stash/{name}/apply': [`${base}/git/stash/0/apply`, undefined, own],
+    'delete /v1/branches/{branch}/git/stash/{name}': [`${base}/git/stash/0`, undefined, own],
+    'post /v1/branches/{branch}/git/restore-points/{name}/restore': [`${base}/git/restore-points/${kept.id}/restore`, {}, own],
+    'put /v1/branches/{branch}/git/remotes/{name}': [`${base}/git/remotes/origin`, { url: 'http://127.0.0.9:9/x' }, own],
+    'post /v1/branches/{branch}/git/fetch': [`${base}/git/fetch`, {}, own],
+    'post /v1/branches/{branch}/git/pull': [`${base}/git/pull`, {}, own],
+    'post /v1/branches/{branch}/git/push': [`${base}/git/push`, {}, own],
+    'delete /v1/branches/{branch}/git/remotes/{name}': [`${base}/git/remotes/origin`, undefined, own],
+    'put /v1/branches/{branch}/sessions/{session}/git-credentials': [`${base}/sessions/ann/git-credentials`, { protocol: 'https', host: 'h', username: 'u', token: 't' }, own],
+    'delete /v1/branches/{branch}/sessions/{session}/git-credentials': [`${base}/sessions/ann/git-credentials?protocol=https&host=h`, undefined, own],
     'put /v1/branches/{branch}/sessions/{session}/files/{path}': [`${base}/sessions/ann/files/root/made`, 'x', own],
     'delete /v1/branches/{branch}/sessions/{session}/files/{path}': [`${base}/sessions/ann/files/root/made`, undefined, own],
+    'post /v1/branches/{branch}/git/stage': [`${base}/git/stage`, { paths: ['a.txt'] }, own],
+    'post /v1/branches/{branch}/git/unstage': [`${base}/git/unstage`, { paths: ['a.txt'] }, own],
+    'post /v1/branches/{branch}/git/discard': [`${base}/git/discard`, { paths: ['d'], untracked: true }, own],
     'post /v1/branches/{branch}/terminals': [`${base}/terminals`, {}, own],
     'patch /v1/branches/{branch}/terminals/{terminal}': [`${base}/terminals/${terminal}`, { title: 'evil' }, own],
+    'post /v1/branches/{branch}/terminals/{terminal}/asking': [`${base}/terminals/${terminal}/asking`, undefined, own],
+    'delete /v1/branches/{branch}/terminals/{terminal}/asking/{session}': [`${base}/terminals/${terminal}/asking/ann`, undefined, own],
     'delete /v1/branches/{branch}/terminals/{terminal}': [`${base}/terminals/${terminal}`, undefined, own],
     'post /v1/branches/{branch}/sessions': [`${base}/sessions`, { id: 'bob', permission: 'write' }],
     'patch /v1/branches/{branch}/sessions/{session}': [`${base}/sessions/eve`, { permission: 'write' }],
@@ -104,7 +140,7 @@ export async function every_route() {
   // private to itself, a preview, a link to a file that it may read.
   const harmless = [
     ...['put', 'delete'].map((method) => `${method} /v1/branches/{branch}/sessions/{session}/private/{path}`),
-    'post /v1/branches/{branch}/downloads', 'post /v1/branches/{branch}/sessions/{session}/token', 'post /v1/links/{secret}/session', 'delete /v1/branches/{branch}/drafts/{draft}',
+    'post /v1/branches/{branch}/downloads', 'put /v1/branches/{branch}/people/looking', 'put /v1/branches/{branch}/git/credit', 'post /v1/branches/{branch}/sessions/{session}/token', 'post /v1/links/{secret}/session', 'delete /v1/branches/{branch}/drafts/{draft}',
     'post /v1/branches/{branch}/ports/{port}/preview']
   const { paths } = await json('/v1/openapi.json')
   const all = Object.entries(paths).flatMap(([route, item]) => Object.keys(item).filter((method) => method !== 'get').map((method) => `${method} ${route}`))

@@ -111,11 +111,16 @@ export async function crowd() {
   deaf.ws.pause()
   const before = memory()
   let sent = 0
-  while (sent < 3_000_000 && deaf.ws.bufferedAmount < 4 * 1024 * 1024) {
-    for (let n = 0; n < 1_000; n++, sent++) deaf.send('update', one)
-    await sleep(0)
-  }
-  await sleep(1_000)
+  // Until it goes no further: what the kernel holds on the way is some megabytes, too.
+  let waiting
+  do {
+    while (sent < 3_000_000 && deaf.ws.bufferedAmount < 4 * 1024 * 1024) {
+      for (let n = 0; n < 1_000; n++, sent++) deaf.send('update', one)
+      await sleep(0)
+    }
+    waiting = deaf.ws.bufferedAmount
+    await sleep(1_000)
+  } while (sent < 3_000_000 && deaf.ws.bufferedAmount < waiting)
   console.log(`crowd: a deaf socket sent ${sent} updates, ${(memory() - before).toFixed(1)} MiB more`)
   assert.ok(deaf.ws.bufferedAmount > 0, 'it is slowed by not being read')
   assert.ok(memory() - before < 48, 'answers that nobody takes are bounded')

@@ -5,11 +5,13 @@ mod world;
 use futures_util::{SinkExt, StreamExt};
 use perch::base::Permission::{Read, Write};
 use perch::branch::{
-    Exit, INPUT_WAITING, MAX_CLOSED, MAX_OF_SESSION, NewTerminal, Pty, PtyInput, Size, TerminalError,
+    Attachment, Exit, INPUT_WAITING, MAX_CLOSED, MAX_OF_SESSION, NewTerminal, Output, Pty, PtyInput, Size,
+    TerminalError, Viewer, WriteGrant,
 };
 use perch::crdt::frame;
 use perch::session::SessionChange;
 use serde_json::{Value, json};
+use std::sync::Arc;
 use std::time::Duration;
 use tokio::sync::{mpsc, oneshot};
 use tokio_tungstenite::tungstenite::Message;
@@ -374,7 +376,7 @@ fn held() -> (Pty, mpsc::Receiver<PtyInput>, mpsc::Sender<bytes::Bytes>, oneshot
     let (input, typed) = mpsc::channel(INPUT_WAITING);
     let (out, output) = mpsc::channel(4);
     let (ended, exit) = oneshot::channel();
-    (Pty { input, output, exit }, typed, out, ended)
+    (Pty { input, output, exit, number: None }, typed, out, ended)
 }
 
 #[tokio::test]
@@ -465,8 +467,9 @@ async fn terminals_are_bounded_and_a_full_pty_makes_only_its_typist_wait() {
         kept.push((world.add(&ann, pty), typed, out, ended));
     }
     let (pty, mut typed, ..) = held();
-    let new = NewTerminal { opener: ann.id.clone(), title: "t".into(), size: Size::default(), pty };
-    assert_eq!(world.hub.terminals().add(new).unwrap_err(), TerminalError::TooManyOfSession);
+    let new =
+        NewTerminal { opener: ann.id.clone(), title: "t".into(), size: Size::default(), is_pinned: false };
+    assert_eq!(world.hub.terminals().add(new, pty).unwrap_err(), TerminalError::TooManyOfSession);
     assert_eq!(typed.recv().await, None, "hung up");
     assert_eq!(world.ask(&ann, "POST", "", json!({})).await.1["code"], "too_many_terminals");
     // Nothing takes the input.
@@ -509,4 +512,141 @@ async fn terminals_are_bounded_and_a_full_pty_makes_only_its_typist_wait() {
     assert_eq!(size(500, 1_000).cols(), 1_000);
     drop((kept, typist, viewer, first));
     assert!(world.shut_down().await, "nothing is left behind");
+}
+
+#[tokio::test]
+async fn a_closed_terminal_runs_again_and_its_output_goes_on() {
+    let world = World::new().await;
+    let ann = world.session("ann", Write).await;
+    let (pty, _typed, out, ended) = held();
+    let terminal = world.add(&ann, pty);
+    out.send("first\n".into()).await.unwrap();
+    let (pty, mut typed, ..) = held();
+    assert_eq!(world.hub.terminals().restart(&terminal, pty), Err(TerminalError::StillOpen));
+    assert_eq!(typed.recv().await, None, "hung up");
+    ended.send(Exit::Code(1)).unwrap();
+    drop(out);
+    terminal.watch().wait_for(|shape| shape.exit.is_some()).await.unwrap();
+    let (pty, mut typed, out, ended) = held();
+    world.hub.terminals().restart(&terminal, pty).unwrap();
+    assert!(terminal.is_open() && terminal.began_at() == 6);
+    out.send("second\n".into()).await.unwrap();
+    let mut typist = world.attach(&ann, &terminal, "").await;
+    typist.sees("second").await;
+    assert_eq!(typist.text(), "first\nsecond\n", "the same terminal");
+    typist.type_in("x").await;
+    assert_eq!(typed.recv().await, Some(PtyInput::Bytes("x".into())));
+    ended.send(Exit::Code(0)).unwrap();
+    drop(out);
+    typist.until_closed().await;
+    assert_eq!(typist.said("exit")[0]["code"], 0);
+    world.hub.terminals().remove(terminal.id(), &WriteGrant::for_api_token()).unwrap();
+    let (pty, ..) = held();
+    assert_eq!(
+        world.hub.terminals().restart(&terminal, pty),
+        Err(TerminalError::NotFound),
+        "it was forgotten"
+    );
+}
+
+#[tokio::test]
+async fn pinned_terminals_make_no_room_and_keep_the_end_of_their_output() {
+    let world = World::new().await;
+    let ann = world.session("ann", Write).await;
+    let close = async |is_pinned| {
+        let (pty, _typed, out, ended) = held();
+        let new = NewTerminal { opener: ann.id.clone(), title: "t".into(), size: Size::default(), is_pinned };
+        let terminal = world.hub.terminals().add(new, pty).unwrap();
+        for _ in 0..32 {
+            out.send(vec![b'x'; 32 * 1024].into()).await.unwrap();
+        }
+        ended.send(Exit::Code(0)).unwrap();
+        drop(out);
+        terminal.watch().wait_for(|shape| shape.exit.is_some()).await.unwrap();
+        terminal
+    };
+    let pinned = close(true).await;
+    let first = close(false).await;
+    for _ in 0..MAX_CLOSED {
+        close(false).await;
+    }
+    let kept = world.hub.terminals().list();
+    assert!(world.hub.terminals().get(first.id()).is_none());
+    // A mebibyte each: the bound of all of them is met before their number.
+    assert_eq!(kept.len(), 1 + 32, "and the pinned one");
+    let mut viewer = world.attach(&ann, &pinned, "").await;
+    viewer.until_closed().await;
+    let len = viewer.text().len();
+    assert!((256 * 1024..=320 * 1024).contains(&len), "{len}");
+}
+
+#[tokio::test]
+async fn a_program_waits_for_who_reads_all_of_it_and_for_nobody_that_is_gone() {
+    let world = World::new().await;
+    let ann = world.session("ann", Write).await;
+    let (pty, _typed, out, ended) = held();
+    let terminal = world.add(&ann, pty);
+    let viewer = || Viewer { member: world.hub.members().enter(&ann), token: Write, epoch: ann.epoch };
+    let attachment = Attachment::new(Arc::clone(&world.hub), Arc::clone(&terminal), viewer(), 1_001);
+    let mut reader = attachment.live_reader();
+    let chunk = vec![b'x'; 64 * 1024];
+    let program = world.tasks.spawn(async move {
+        for _ in 0..128 {
+            out.send(chunk.clone().into()).await.unwrap();
+        }
+    });
+    // Until it waits: what is kept is no more than what was read and the bound.
+    let mut read = 0_u64;
+    while read < 6 << 20 {
+        match reader.next(&attachment).await {
+            Output::Bytes(bytes) => read += bytes.len() as u64,
+            Output::At(_) => {}
+            other => panic!("{other:?}"),
+        }
+        assert!(terminal.end() <= read + (1 << 20) + 64 * 1024, "{} of {}", terminal.end(), read);
+    }
+    assert!(!program.is_finished());
+    drop(reader);
+    program.await.unwrap();
+    ended.send(Exit::Code(0)).unwrap();
+    terminal.watch().wait_for(|shape| shape.exit.is_some()).await.unwrap();
+    assert_eq!(terminal.end(), 8 << 20, "all of it");
+}
+
+#[tokio::test]
+async fn a_replay_and_what_follows_are_the_whole_output() {
+    let world = World::new().await;
+    let ann = world.session("ann", Write).await;
+    let (pty, _typed, out, ended) = held();
+    let terminal = world.add(&ann, pty);
+    let program = world.tasks.spawn(async move {
+        for number in 0..2_000 {
+            out.send(format!("line {number} ä\n").into()).await.unwrap();
+            tokio::task::yield_now().await;
+        }
+        ended.send(Exit::Code(0)).unwrap();
+    });
+    let viewer = || Viewer { member: world.hub.members().enter(&ann), token: Write, epoch: ann.epoch };
+    let expected: String = (0..2_000).map(|number| format!("line {number} ä\n")).collect();
+    let mut cuts = 0;
+    while terminal.is_open() || cuts == 0 {
+        let attachment =
+            Attachment::new(Arc::clone(&world.hub), Arc::clone(&terminal), viewer(), 2_000 + cuts);
+        let mut reader = attachment.reader(Some(terminal.began_at()));
+        let mut seen = reader.replay(&attachment).to_vec();
+        loop {
+            match reader.next(&attachment).await {
+                Output::Bytes(bytes) => seen.extend_from_slice(&bytes),
+                Output::At(_) => {}
+                Output::Ended(_) => break,
+                Output::Gap { .. } => panic!("a gap"),
+            }
+            if seen.len() > expected.len() / 2 && terminal.is_open() && cuts < 3 {
+                break;
+            }
+        }
+        assert!(expected.starts_with(std::str::from_utf8(&seen).unwrap()), "nothing twice, nothing missing");
+        cuts += 1;
+    }
+    program.await.unwrap();
 }

@@ -30,7 +30,7 @@ pub(super) struct World {
     clock: Clock,
     pub(super) id: BranchId,
     pub(super) hub: Arc<Hub>,
-    tasks: Tasks,
+    pub(super) tasks: Tasks,
     pub(super) address: std::net::SocketAddr,
 }
 
@@ -52,6 +52,7 @@ impl World {
             max_branch_bytes: 1 << 30,
             owners: Owners::default(),
             egress: Arc::default(),
+            audit: perch::audit::Bounds { entries: 1_000, days: 1 },
         };
         let branches = Branches::new(options, store.clone(), clock.clone(), tasks.clone());
         let new = NewBranch { name: "b".into(), source: Source::Empty };
@@ -64,6 +65,7 @@ impl World {
                 trusted_proxies: Vec::new(),
                 metrics_open: false,
                 preview_domain: "localhost".into(),
+                limits: crate::agents::unlimited(),
             },
             Arc::clone(&keys),
         );
@@ -80,7 +82,7 @@ impl World {
         let address = listener.local_addr().unwrap();
         let stop = tasks.stopping().clone();
         tasks.spawn(async move {
-            axum::serve(listener, router(state))
+            axum::serve(listener, router(state, axum::Router::new()))
                 .with_graceful_shutdown(stop.cancelled_owned())
                 .await
                 .unwrap();
@@ -99,7 +101,14 @@ impl World {
     }
 
     pub(super) async fn session(&self, id: &str, permission: Permission) -> SessionRow {
-        let wanted = Wanted { id: id.parse().unwrap(), permission, name: None, email: None, color: None };
+        let wanted = Wanted {
+            id: id.parse().unwrap(),
+            permission,
+            name: None,
+            email: None,
+            color: None,
+            may_fork: false,
+        };
         create_or_find(&self.store, &self.clock, &self.id, &wanted).await.unwrap()
     }
 
@@ -126,8 +135,13 @@ impl World {
     }
 
     pub(super) fn add(&self, opener: &SessionRow, pty: Pty) -> Arc<Terminal> {
-        let new = NewTerminal { opener: opener.id.clone(), title: "t".into(), size: Size::default(), pty };
-        self.hub.terminals().add(new).unwrap()
+        let new = NewTerminal {
+            opener: opener.id.clone(),
+            title: "t".into(),
+            size: Size::default(),
+            is_pinned: false,
+        };
+        self.hub.terminals().add(new, pty).unwrap()
     }
 
     fn start(&self, command: &[&str]) -> Pty {
@@ -176,7 +190,7 @@ impl World {
             let exit = status.code().map_or_else(|| Exit::Signal(status.signal().unwrap_or(0)), Exit::Code);
             let _ = ended.send(exit);
         });
-        Pty { input, output, exit }
+        Pty { input, output, exit, number: None }
     }
 
     pub(super) async fn attach(&self, row: &SessionRow, terminal: &Terminal, query: &str) -> Client {
