@@ -21,6 +21,8 @@ export class People {
 
   private timer: ReturnType<typeof setTimeout> | undefined
   private lookTimer: ReturnType<typeof setTimeout> | undefined
+  /** The file that perch was told last; whoever has said nothing looks at none. `undefined`: perch may have forgotten it. */
+  private told: string | null | undefined = null
   private readonly endings: Array<() => void>
 
   constructor(private readonly bench: Workbench) {
@@ -28,7 +30,9 @@ export class People {
       bench.events.on((event) => this.onEvent(event)),
       effect(() => {
         const path = bench.layout.view.value?.path ?? null
-        if (bench.events.isOn.value) this.tell(path, SETTLE_MS)
+        if (!bench.events.isOn.value) this.told = this.told === null ? null : undefined
+        else if (path === this.told) clearTimeout(this.lookTimer)
+        else this.tell(path, SETTLE_MS)
       }),
       // Goes where the followed person goes.
       effect(() => {
@@ -79,7 +83,9 @@ export class People {
     clearTimeout(this.lookTimer)
     this.lookTimer = setTimeout(() => {
       const { bench } = this
+      this.told = path
       bench.session.lookAt(path).catch(() => {
+        this.told = undefined
         // Too often, or away: said once more, as long as there are events to hear it by.
         if (bench.events.isOn.peek() && bench.documents.ended.peek() === null) this.tell(path, AGAIN_MS)
       })

@@ -222,12 +222,6 @@ export class Workbench {
     this.layout.replace(fileKey(path), view)
   }
 
-  /** Closes a tab, or asks first where that would lose something. */
-  close(key: string, group: number): void {
-    const question = this.layout.isLast(key) ? this.layout.find(key)?.mayNotClose?.() ?? null : null
-    if (question === null || confirm(question)) this.layout.close(key, group)
-  }
-
   private lastPanel = 'files'
 
   /** Shows a panel of the side bar, or folds it away if it is shown and need not be. */

@@ -1,6 +1,7 @@
 // Commands of the tabs and groups, and ways through the page by keys.
 import type { Workbench } from '../bench/workbench'
 import type { Feature } from '../plugs'
+import { closeTab } from '../ui/file_dialogs'
 
 /** The parts of the page that F6 goes through; what is not shown is passed over. */
 const REGIONS = ['.top', '.activity', '.side', '.group[data-group="0"]', '.group[data-group="1"]', '.shells', '.foot']
@@ -38,13 +39,14 @@ export const editor: Feature = (bench) => {
     },
     {
       id: 'editor.close', title: 'Close the tab', group: 'Editor', keys: 'Alt-w', isThere: isOpen,
-      run: () => { if (there() !== null) bench.close(there()!, layout.focused.peek()) }
+      run: () => { if (there() !== null) void closeTab(bench, there()!, layout.focused.peek()) }
     },
     {
       id: 'editor.closeOthers', title: 'Close the other tabs', group: 'Editor', isThere: isOpen,
-      run: () => {
+      run: async () => {
         const group = layout.focused.peek()
-        for (const key of layout.groups.peek()[group]?.keys ?? []) if (key !== there()) bench.close(key, group)
+        // One question after the other.
+        for (const key of layout.groups.peek()[group]?.keys ?? []) if (key !== there()) await closeTab(bench, key, group)
       }
     },
     { id: 'editor.next', title: 'Next tab', group: 'Editor', keys: 'Alt-pagedown', isThere: isOpen, run: () => step(bench, 1) },

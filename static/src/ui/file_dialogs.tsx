@@ -95,6 +95,14 @@ export const confirmed = (bench: Workbench, title: string, words: string, button
     }} />
   )))
 
+/** Closes a tab, or asks first where that would lose something. */
+export async function closeTab(bench: Workbench, key: string, group: number): Promise<void> {
+  const { layout } = bench
+  const fault = (): string | null => layout.isLast(key) ? layout.find(key)?.mayNotClose?.() ?? null : null
+  const words = fault()
+  if (words === null || await confirmed(bench, 'Close this tab?', words, 'Close')) layout.close(key, group)
+}
+
 /** A path in a folder, ready to be completed. */
 const inFolder = (folder: string): string => folder === '' ? '' : `${folder}/`
 

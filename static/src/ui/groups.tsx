@@ -5,6 +5,7 @@ import { MAX_GROUPS } from '../bench/layout'
 import type { Workbench } from '../bench/workbench'
 import { keysInWords } from '../commands'
 import type { View } from '../plugs'
+import { closeTab } from './file_dialogs'
 import { Icon, TabList } from './parts'
 import { PATH_TYPE } from './tree'
 
@@ -60,7 +61,7 @@ function Tabs({ bench, group }: { bench: Workbench, group: number }) {
     const to = event.key === 'Home' ? 0 : event.key === 'End' ? views.length - 1 : at + step
     const next = views[to]
     if (event.key === 'Delete') {
-      bench.close(view.key, group)
+      void closeTab(bench, view.key, group)
       focusTab(Math.min(at, views.length - 2))
     } else if (step !== 0 && event.shiftKey && next !== undefined) {
       bench.layout.move(view.key, group, group, to)
@@ -101,14 +102,14 @@ function Tabs({ bench, group }: { bench: Workbench, group: number }) {
         return (
           <div class={classes.filter((one) => one !== false).join(' ')} role="presentation" key={view.key} data-key={view.key} draggable
             onDragStart={(event) => event.dataTransfer?.setData(TAB_TYPE, JSON.stringify({ key: view.key, from: group } satisfies Dragged))}
-            onAuxClick={(event) => { if (event.button === 1) bench.close(view.key, group) }}>
+            onAuxClick={(event) => { if (event.button === 1) void closeTab(bench, view.key, group) }}>
             <button role="tab" id={tabId(view.key, group)} aria-selected={isActive} aria-controls={panelId(view.key, group)} tabIndex={isActive ? 0 : -1}
               title={view.about} onClick={() => bench.show(view.key, group)} onKeyDown={(event) => onKeyDown(event, at)}>
               {view.icon !== undefined && <Icon name={view.icon} />}
               {view.Sign !== undefined && <view.Sign view={view} />}
               {view.title}
             </button>
-            <button class="tab-close" tabIndex={isActive ? 0 : -1} aria-label={`Close ${view.about}`} onClick={() => bench.close(view.key, group)}>
+            <button class="tab-close" tabIndex={isActive ? 0 : -1} aria-label={`Close ${view.about}`} onClick={() => void closeTab(bench, view.key, group)}>
               <Icon name="close" />
             </button>
           </div>

@@ -167,6 +167,15 @@ export async function git_hunks() {
   await eventually('shown', async () => await hunks.count() === 1)
   await picture(ann, 'git-diff-dark')
   await accessible(ann, 'a diff, dark', 'section.file:not([hidden])', '#side')
+
+  // Asked for while another step runs: it waits for its turn.
+  const more = ['b.txt', 'c.txt', 'd.txt']
+  for (const name of more) fs.writeFileSync(path.join(folder, name), `${name}\n`)
+  for (const name of more) await entry(ann, name, 'work').waitFor()
+  await ann.evaluate((names) => {
+    for (const name of names) document.querySelector(`[aria-label="Stage ${name}"]`).click()
+  }, more)
+  for (const name of more) await entry(ann, name, 'staged').waitFor()
 }
 
 /** A pull comes into the open editor; the cursor stays in its line. A pull that takes long is told of, and can be stopped. */
@@ -249,8 +258,8 @@ export async function git_conflicts() {
   await picture(bob, 'git-conflict')
   await accessible(bob, 'a conflict', '#side')
   // Marked too early: a question, and nothing happens.
-  ann.once('dialog', (dialog) => dialog.dismiss())
   await button(ann, 'Mark a.txt as solved').click()
+  await ann.getByRole('dialog', { name: 'Still in conflict' }).getByRole('button', { name: 'Cancel' }).click()
   await ann.locator('.git > .failure').waitFor()
   assert.ok(await button(ann, 'Continue').isDisabled())
   // Each does a part of it.

@@ -80,7 +80,8 @@ function Operation({ bench }: { bench: Workbench }) {
       await repository.git.resolved([path], anyway)
     } catch (problem) {
       const hasMarkers = problem instanceof Problem && problem.code === 'git_conflict_markers'
-      if (!hasMarkers || !confirm(`${path} still holds conflict markers. Mark it as solved all the same?`)) throw problem
+      const isSure = hasMarkers && await confirmed(bench, 'Still in conflict', `${path} still holds conflict markers. Mark it as solved all the same?`, 'Mark as solved')
+      if (!isSure) throw problem
       await repository.git.resolved([path], true)
     }
     return `${path} is solved.`

@@ -9,11 +9,16 @@ import type { Mark } from '../../plugs'
 /** Events that come together are one look. */
 const GATHER_MS = 150
 
+/** Steps that wait for the one under way; what is asked for past that is not begun. */
+const STEPS = 32
+
 /** What must be given before a step can be tried again. */
 export type Wanted =
   | { what: 'email', why: string }
   | { what: 'token', why: string, remote: Remote, isRefused: boolean }
   | { what: 'ssh', why: string, remote: Remote, file: 'id' | 'known_hosts' }
+
+type Work = (busy: { onProgress: (progress: Progress) => void, onRemote: (text: string) => void, signal: AbortSignal }) => Promise<string | null | void>
 
 export interface Busy {
   words: string
@@ -47,6 +52,9 @@ export class Repository {
   /** Grows with each look: what is shown of git elsewhere is to be asked anew. */
   readonly version = signal(0)
   readonly busy = signal<Busy | null>(null)
+  /** Steps that were asked for and have not ended, and how the last of them ends. */
+  private steps = 0
+  private last = Promise.resolve(true)
   /** What went wrong, where it was asked for. */
   readonly problem = signal<string | null>(null)
   readonly done = signal<string | null>(null)
@@ -153,9 +161,34 @@ export class Repository {
     }
   }
 
-  /** Does one step; what goes wrong is said in the panel, what is missing is asked for there, and then it is done again. */
-  async step(words: string, work: (busy: { onProgress: (progress: Progress) => void, onRemote: (text: string) => void, signal: AbortSignal }) => Promise<string | null | void>, isLong = false): Promise<void> {
-    if (this.busy.peek() !== null) return
+  /**
+   * Does one step, after those that were asked for before it; what goes wrong is said in the panel, what is missing is asked for
+   * there, and then it is done again. What waits behind a step that failed is not begun, and that is said too.
+   */
+  async step(words: string, work: Work, isLong = false): Promise<void> {
+    if (this.steps > STEPS) return this.leftOut(words)
+    const before = this.steps > 0 ? this.last : null
+    this.steps += 1
+    this.last = before === null
+      ? this.run(words, work, isLong)
+      : before.then((went) => {
+        if (went) return this.run(words, work, isLong)
+        this.leftOut(words)
+        return false
+      })
+    try {
+      await this.last
+    } finally {
+      this.steps -= 1
+    }
+  }
+
+  private leftOut(words: string): void {
+    this.problem.value = `${this.problem.peek() ?? ''} ${words} was not begun; ask for it again.`.trim()
+  }
+
+  /** Whether it went well. */
+  private async run(words: string, work: Work, isLong: boolean): Promise<boolean> {
     const stop = new AbortController()
     const change = (what: Partial<Busy>): void => {
       if (this.busy.peek() !== null) this.busy.value = { ...this.busy.peek()!, ...what }
@@ -170,9 +203,11 @@ export class Repository {
         onProgress: (progress) => change({ progress }), onRemote: (said) => change({ said }), signal: stop.signal
       }) ?? null
       this.again = null
+      return true
     } catch (problem) {
       if (stop.signal.aborted) this.problem.value = `${words} was stopped.`
       else await this.failed(problem)
+      return false
     } finally {
       this.busy.value = null
       this.lookSoon()
@@ -185,7 +220,7 @@ export class Repository {
     if (code === 'git_identity_missing') {
       this.wanted.value = { what: 'email', why: 'Commits bear an email address, and this session has none yet.' }
     } else if (code === 'git_credentials_missing' || code === 'git_credentials_refused' || code === 'git_host_key_refused') {
-      const remote = await this.remote()
+      const remote = await this.remote().catch(() => undefined)
       const why = inWords(problem)
       if (remote === undefined) this.problem.value = why
       else if (/^https?:/.test(remote.url)) this.wanted.value = { what: 'token', why, remote, isRefused: code === 'git_credentials_refused' }
