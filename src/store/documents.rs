@@ -150,7 +150,7 @@ pub struct Loaded {
     /// Where the newest snapshot stands.
     pub snapshot_position: i64,
     /// The newest snapshot.
-    pub snapshot: Vec<u8>,
+    pub snapshot: Bytes,
     /// The rows after it, in order.
     pub log: Vec<LogRow>,
     /// Who wrote what.
@@ -329,6 +329,7 @@ impl Store {
                 at_ms: row.at_ms,
             })
             .collect();
+        let snapshot = snapshot.into();
         Ok(Some(Loaded { row: row.try_into()?, snapshot_position, snapshot, log, authors, asides }))
     }
 

@@ -118,6 +118,7 @@ scenarios!(
     h11,
     h12,
     late_writers,
+    while_loaded,
     while_looked,
     busy_file,
     unwatched,

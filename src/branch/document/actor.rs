@@ -1,6 +1,7 @@
 //! The task of one document: commands, timers, end.
 
 use super::disk::{Disk, JobDone, Waiter};
+use super::early::Early;
 use super::log::Log;
 use super::open::OpenContext;
 use super::sync::{Connection, HeldUpdate, Sent, code};
@@ -27,7 +28,7 @@ const LOOK_AGAIN: Duration = Duration::from_secs(1);
 /// How often presence is swept.
 const SWEEP_EVERY: Duration = Duration::from_secs(5);
 /// Commands taken before what they brought goes to the log, so that what waits together commits together.
-const COMMANDS_AT_ONCE: usize = 128;
+pub(super) const COMMANDS_AT_ONCE: usize = 128;
 
 pub(super) type Job = Pin<Box<dyn Future<Output = JobDone> + Send>>;
 
@@ -107,10 +108,13 @@ impl Actor {
     ///
     /// What is done for a command, a job or a timer is in boxes of its own: in place, the largest of it (tens of KB) would
     /// be held for each open document all the time.
-    pub(super) async fn run(&mut self) -> bool {
+    pub(super) async fn run(&mut self, early: Early) -> bool {
         let open = metrics::gauge!("perch_documents");
         open.increment(1);
         let stop = self.context.stop.clone();
+        if !early.is_empty() {
+            Box::pin(self.go_on_with(early)).await;
+        }
         let end = loop {
             if let Some(end) = self.end {
                 break end;
@@ -132,18 +136,7 @@ impl Actor {
                     if taken == 0 {
                         break End::Idle;
                     }
-                    let mut batch = batch.into_iter().peekable();
-                    while let Some(command) = batch.next() {
-                        match (self.end, command) {
-                            (None, Command::Incoming(id, Incoming::Update { update, is_step2 })) => {
-                                let sent = Sent::typed_together(id, update, &mut batch);
-                                Box::pin(self.on_update(id, sent, is_step2)).await;
-                            }
-                            (None, command) => Box::pin(self.on_command(command)).await,
-                            // It failed on a command before this one.
-                            (Some(_), command) => command.refuse(),
-                        }
-                    }
+                    Box::pin(self.on_commands(batch)).await;
                 }
                 () = tokio::time::sleep_until(wake) => {}
             }
@@ -158,6 +151,31 @@ impl Actor {
         let is_at_rest = Box::pin(self.finish(end)).await;
         open.decrement(1);
         is_at_rest
+    }
+
+    /// What came before it was loaded.
+    async fn go_on_with(&mut self, early: Early) {
+        self.connections = early.connections;
+        for id in early.answered {
+            self.sent_early(id);
+        }
+        self.on_commands(early.waiting).await;
+        self.log.send(self.context.clock.now_ms()).await;
+    }
+
+    async fn on_commands(&mut self, batch: Vec<Command>) {
+        let mut batch = batch.into_iter().peekable();
+        while let Some(command) = batch.next() {
+            match (self.end, command) {
+                (None, Command::Incoming(id, Incoming::Update { update, is_step2 })) => {
+                    let sent = Sent::typed_together(id, update, &mut batch);
+                    self.on_update(id, sent, is_step2).await;
+                }
+                (None, command) => self.on_command(command).await,
+                // It failed on a command before this one.
+                (Some(_), command) => command.refuse(),
+            }
+        }
     }
 
     pub(super) fn has_failed(&self) -> bool {
@@ -379,13 +397,13 @@ async fn next(job: &mut Option<Job>) -> JobDone {
 
 #[cfg(test)]
 mod tests {
-    use super::Actor;
+    use super::{Actor, Early};
     use std::future::Future;
 
     /// A document that nothing happens to holds little beside its text.
     #[test]
     fn waiting_takes_little_room() {
-        fn size<'a, F: Future + 'a>(_: fn(&'a mut Actor) -> F) -> usize {
+        fn size<'a, F: Future + 'a>(_: fn(&'a mut Actor, Early) -> F) -> usize {
             size_of::<F>()
         }
         // More than this is something done in place that belongs in a box.

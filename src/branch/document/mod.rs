@@ -14,6 +14,7 @@
 //! | `asides.rs` | replaced files that somebody still writes to |
 //! | `write_back.rs` | writing the text to the file, and what an interrupted write left |
 //! | `open.rs` | from rows and file to a running actor |
+//! | `early.rs` | answers before a large document is loaded |
 //!
 //! **The disk peer is not kept in memory.** `documents.md` describes a second replica whose text is what reading the
 //! file back gives. Its state is the log up to the synced position plus the outside updates since, and compaction
@@ -24,6 +25,7 @@ mod actor;
 mod asides;
 mod changes;
 mod disk;
+mod early;
 mod log;
 mod open;
 mod recall;

@@ -3,9 +3,10 @@
 use super::actor::Actor;
 use super::asides::Asides;
 use super::disk::Disk;
+use super::early::{self, Early};
 use super::log::{Authors, Log};
 use super::recall::{Now, predecessor, whose};
-use super::{DocError, Document, QUEUE, decode_row};
+use super::{Command, DocError, Document, QUEUE, decode_row};
 use crate::base::{BranchId, Clock, DocumentId, Tasks, heavy};
 use crate::branch::events::{Event, Events};
 use crate::branch::log_writer::LogWriter;
@@ -144,32 +145,64 @@ async fn typists(
 }
 
 async fn start(context: &OpenContext, path: &RelPath, loaded: Loaded) -> Result<Document, DocError> {
+    let (commands, mut receiver) = mpsc::channel(QUEUE);
+    let document = Document::new(loaded.row.id.clone(), commands);
+    let (guard, is_at_rest) = (document.ended.clone().drop_guard(), Arc::clone(&document.is_at_rest));
+    let opened = Event::DocumentOpened { path: path.to_string(), document: document.id.clone() };
+    if let Some(shape) = early::is_whole(context, path, &loaded).await {
+        let (context, path) = (context.clone(), path.clone());
+        context.events.publish(&opened);
+        context.tasks.clone().spawn(async move {
+            let mut early = Early::default();
+            match Box::pin(early.load(loaded.snapshot.clone(), &mut receiver)).await {
+                Ok(live) => {
+                    let mut actor = actor(context, path, loaded, live, receiver);
+                    actor.disk.shape = shape;
+                    is_at_rest.store(actor.run(early).await, Ordering::SeqCst);
+                }
+                Err(error) => {
+                    receiver.close();
+                    while let Ok(command) = receiver.try_recv() {
+                        early.waiting.push(command);
+                    }
+                    early.refuse(&error.to_string());
+                }
+            }
+            drop(guard);
+        });
+        return Ok(document);
+    }
     let damaged = || DocError::Log("a row of the log is damaged".into());
     let mut updates: Vec<&[u8]> = vec![&loaded.snapshot];
-    let mut position = loaded.snapshot_position;
     for row in &loaded.log {
         updates.extend(decode_row(&row.data).ok_or_else(damaged)?);
-        position = row.position;
     }
     let live = heavy(updates.iter().map(|update| update.len()).sum(), || SharedText::load(updates))
         .map_err(|error| DocError::Log(error.to_string()))?;
-    let id = loaded.row.id.clone();
-    let record = loaded.row.disk;
+    let intent = loaded.row.disk.intent.clone();
+    let mut actor = actor(context.clone(), path.clone(), loaded, live, receiver);
+    actor.recover(intent).await?;
+    context.events.publish(&opened);
+    context.tasks.spawn(async move {
+        is_at_rest.store(actor.run(Early::default()).await, Ordering::SeqCst);
+        drop(guard);
+    });
+    Ok(document)
+}
+
+fn actor(
+    context: OpenContext,
+    path: RelPath,
+    loaded: Loaded,
+    live: SharedText,
+    commands: mpsc::Receiver<Command>,
+) -> Actor {
+    let position = loaded.log.last().map_or(loaded.snapshot_position, |row| row.position);
+    let (id, record) = (loaded.row.id, loaded.row.disk);
     let mut log = Log::new(id.clone(), context.log.clone(), position, Authors::load(&loaded.authors));
     log.loaded(loaded.snapshot.len(), &loaded.log);
     let version = record.synced_hash.as_deref().and_then(Version::from_slice);
     let disk =
         Disk::new(record.synced_position, record.outside, version, record.taken, Asides::new(loaded.asides));
-    let (commands, receiver) = mpsc::channel(QUEUE);
-    let document = Document::new(id.clone(), commands);
-    let mut actor = Actor::new(context.clone(), id, path.clone(), live, log, disk, receiver);
-    actor.recover(record.intent).await?;
-    let (guard, is_at_rest) = (document.ended.clone().drop_guard(), Arc::clone(&document.is_at_rest));
-    let opened = Event::DocumentOpened { path: path.to_string(), document: document.id.clone() };
-    context.events.publish(&opened);
-    context.tasks.spawn(async move {
-        is_at_rest.store(actor.run().await, Ordering::SeqCst);
-        drop(guard);
-    });
-    Ok(document)
+    Actor::new(context, id, path, live, log, disk, commands)
 }

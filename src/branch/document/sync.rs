@@ -120,6 +120,15 @@ impl Connection {
         }
     }
 
+    /// Sends the whole state, unless so much waits already that it is to be read first.
+    pub(super) fn send_all(&self, state: &[u8]) -> bool {
+        let has_room = !self.outbox.is_crowded();
+        if has_room {
+            self.outbox.answer(self.wire.sync_step2(state));
+        }
+        has_room
+    }
+
     pub(super) fn session(&self) -> String {
         self.member.session().to_string()
     }
@@ -188,7 +197,6 @@ impl Actor {
             self.refuse(id, None, code::RESET, &reason).await;
             return;
         }
-        let vector = self.live.state_vector();
         let Some(connection) = self.connections.get_mut(&id) else { return };
         let is_first = connection.base.is_none();
         connection.base = Some(clocks.into());
@@ -198,11 +206,26 @@ impl Actor {
         } else {
             self.send_diff(id);
         }
-        if let Some(connection) = self.connections.get(&id) {
-            // Asked again each time: a client that repeats step 1 wants a full exchange.
-            connection.outbox.answer(connection.wire.sync_step1(&vector));
-        }
+        // Asked again each time: a client that repeats step 1 wants a full exchange.
+        self.ask(id);
         if is_first {
+            self.send_presence(id);
+        }
+    }
+
+    /// Asks for all that the connection has and we lack.
+    fn ask(&self, id: ConnectionId) {
+        if let Some(connection) = self.connections.get(&id) {
+            connection.outbox.answer(connection.wire.sync_step1(&self.live.state_vector()));
+        }
+    }
+
+    /// Goes on with a connection that was sent the whole state before it was loaded.
+    pub(super) fn sent_early(&mut self, id: ConnectionId) {
+        let now = self.live.clocks().iter().map(|(client, clock)| (*client, *clock)).collect();
+        if let Some(connection) = self.connections.get_mut(&id) {
+            connection.base = Some(now);
+            self.ask(id);
             self.send_presence(id);
         }
     }

@@ -7,7 +7,7 @@ import { setTimeout as sleep } from 'node:timers/promises'
 import WebSocket from 'ws'
 import { WebsocketProvider } from 'y-websocket'
 import * as Y from 'yjs'
-import { api, ask, atRest, branch, clients, count, crash, data, eventually, hClient, line, perch, session, start, token, yClient } from '../harness.mjs'
+import { api, ask, atRest, branch, clients, count, crash, data, eventually, hClient, line, perch, session, start, token, url, yAgain, yClient } from '../harness.mjs'
 
 /** H7, H11: the process dies at each durable step of a write-back; whether the exchange happened is told by the inode. */
 export async function h11() {
@@ -68,6 +68,41 @@ export async function while_looked() {
     await sleep(2500)
   }
   await atRest(file, [ann], tokens)
+}
+
+/** A large file while it is loaded: who has nothing is answered before; what is typed, written and asked for meanwhile is done after. */
+export async function while_loaded() {
+  await start({ PERCH_PAUSE: 'loading' })
+  const b = await branch()
+  const text = Array.from({ length: 5_000 }, (_, n) => `line ${n} of a text that takes a while to load\n`).join('')
+  for (const name of ['a.txt', 'b.txt', 'c.txt']) fs.writeFileSync(path.join(b.files, name), text)
+  const [ann, bob] = await Promise.all(['ann', 'bob'].map((name) => session(b, name)))
+  const file = path.join(b.files, 'a.txt')
+  const tokens = []
+  const editors = [yClient(ann, 'a.txt'), hClient(bob, 'a.txt')]
+  // Both typed before perch has loaded it, and so does a program.
+  for (const editor of editors) {
+    await eventually('all of it is here', () => editor.text.length >= text.length)
+    line(editor, 'early', tokens)
+  }
+  tokens.push(token('written'))
+  fs.appendFileSync(file, `${tokens.at(-1)}\n`)
+  editors.push(hClient(bob, 'a.txt'))
+  await atRest(file, editors, tokens)
+
+  // The file API opens it, and an editor comes before that is loaded.
+  const edited = fetch(`${url}/v1/branches/${b.id}/files/b.txt`, {
+    method: 'PUT', headers: { authorization: `Bearer ${ann.token}` }, body: `${text}put\n`
+  })
+  const late = yClient(ann, 'b.txt')
+  line(late, 'before any of it', [])
+  assert.equal((await edited).status, 200)
+  await eventually('both are there', () => late.text.toString().includes('\nput\n') && late.text.toString().includes('before any of it'))
+  await eventually('and on disk', () => fs.readFileSync(path.join(b.files, 'b.txt'), 'utf8') === late.text.toString())
+
+  // A copy from another history is told so, whatever is loaded.
+  const other = yAgain(editors[0], ann, 'c.txt')
+  await eventually('another history', () => other.closed?.code === 4409)
 }
 
 /** Programs that write to a file over and over keep nobody's typing from the file, nor their lines from editors. */
