@@ -7,6 +7,7 @@
 use bytes::Bytes;
 use parking_lot::Mutex;
 use std::collections::VecDeque;
+use std::sync::OnceLock;
 use tokio::sync::Notify;
 
 /// Frames that may wait on one socket.
@@ -41,12 +42,29 @@ pub enum Pushed {
 /// What a socket's task finds.
 #[derive(Debug, Default)]
 pub struct Taken {
-    /// To be written in this order, then flushed once.
+    /// To be written in this order, then flushed once; may be none, when there is only something to flush.
     pub frames: Vec<Bytes>,
     /// Channels that need a diff after these frames are written.
     pub stale: Vec<Channel>,
     /// Set once: write the frames, then close.
     pub close: Option<Close>,
+}
+
+/// How a frame was written past the socket's task.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Wrote {
+    /// All of it.
+    All,
+    /// A part; the task's next flush writes the rest.
+    Part,
+    /// Nothing.
+    Nothing,
+}
+
+/// Writes frames to a socket whose task has nothing to do.
+pub trait AtOnce: std::fmt::Debug + Send + Sync {
+    /// Writes a frame, if that can be begun without waiting.
+    fn write(&self, frame: &Bytes) -> Wrote;
 }
 
 #[derive(Debug, Default)]
@@ -60,6 +78,10 @@ struct Waiting {
     /// Taken as stale, their diff not made yet: what is pushed until then is part of it.
     owed: Vec<Channel>,
     close: Option<Close>,
+    /// The task has written all that it took.
+    is_written: bool,
+    /// A frame was begun that the task's flush is to end.
+    is_begun: bool,
 }
 
 impl Waiting {
@@ -75,6 +97,7 @@ pub struct Outbox {
     something: Notify,
     /// The socket has taken what waited.
     taken: Notify,
+    at_once: OnceLock<Box<dyn AtOnce>>,
 }
 
 impl Outbox {
@@ -100,6 +123,35 @@ impl Outbox {
         };
         self.something.notify_one();
         pushed
+    }
+
+    /// As [`Outbox::push`], and writes the frame at once where nothing waits: the caller's system call, in place of waking
+    /// the task that would make it.
+    pub fn push_at_once(&self, channel: Channel, frame: Bytes) -> Pushed {
+        if let Some(at_once) = self.at_once.get() {
+            let mut waiting = self.waiting.lock();
+            let is_free = waiting.is_written && waiting.frames.is_empty() && waiting.close.is_none();
+            let wrote =
+                if is_free && !waiting.needs_diff(channel) { at_once.write(&frame) } else { Wrote::Nothing };
+            if wrote == Wrote::Part {
+                waiting.is_begun = true;
+                drop(waiting);
+                self.something.notify_one();
+            }
+            if wrote != Wrote::Nothing {
+                return Pushed::Queued { was_empty: true };
+            }
+        }
+        self.push(channel, frame)
+    }
+
+    /// The task has written, and flushed, all that it took; it can be spared from now on.
+    pub fn written(&self, at_once: impl FnOnce() -> Option<Box<dyn AtOnce>>) {
+        if self.at_once.get().is_none() {
+            let Some(at_once) = at_once() else { return };
+            let _ = self.at_once.set(at_once);
+        }
+        self.waiting.lock().is_written = true;
     }
 
     /// Hands over a frame that must arrive: an answer to something the socket sent. They are bounded by not reading a
@@ -160,7 +212,13 @@ impl Outbox {
         loop {
             {
                 let mut waiting = self.waiting.lock();
-                if !waiting.frames.is_empty() || !waiting.stale.is_empty() || waiting.close.is_some() {
+                let is_begun = std::mem::take(&mut waiting.is_begun);
+                if is_begun
+                    || !waiting.frames.is_empty()
+                    || !waiting.stale.is_empty()
+                    || waiting.close.is_some()
+                {
+                    waiting.is_written = false;
                     waiting.bytes = 0;
                     let stale = std::mem::take(&mut waiting.stale);
                     waiting.owed.extend_from_slice(&stale);
@@ -200,6 +258,57 @@ mod tests {
         assert_eq!(outbox.push(1, Bytes::from_static(b"y")), Pushed::Stale);
         outbox.forget(1);
         assert_eq!(outbox.push(1, Bytes::from_static(b"y")), Pushed::Queued { was_empty: true });
+    }
+
+    /// Writes as told, and keeps what it was given.
+    #[derive(Debug)]
+    struct Written(Mutex<Vec<Wrote>>, std::sync::Arc<Mutex<Vec<Bytes>>>);
+
+    impl AtOnce for Written {
+        fn write(&self, frame: &Bytes) -> Wrote {
+            let wrote = self.0.lock().pop().unwrap();
+            if wrote != Wrote::Nothing {
+                self.1.lock().push(frame.clone());
+            }
+            wrote
+        }
+    }
+
+    #[tokio::test]
+    async fn frames_are_written_at_once_only_where_nothing_else_is_on_its_way() {
+        let outbox = Outbox::default();
+        let frame = |text: &'static str| Bytes::from_static(text.as_bytes());
+        let went = std::sync::Arc::<Mutex<Vec<Bytes>>>::default();
+        outbox.push_at_once(1, frame("before the socket said that it can"));
+        assert_eq!(outbox.take().await.frames.len(), 1);
+        let answers = vec![Wrote::Part, Wrote::Nothing, Wrote::All];
+        outbox.written(|| Some(Box::new(Written(Mutex::new(answers), went.clone()))));
+        outbox.push_at_once(1, frame("a"));
+        assert_eq!(*went.lock(), ["a"]);
+        // Not ready: the task brings it, and what comes behind it too.
+        outbox.push_at_once(1, frame("b"));
+        outbox.push_at_once(1, frame("c"));
+        assert_eq!(outbox.take().await.frames, ["b", "c"]);
+        // Taken, and not yet written.
+        outbox.push_at_once(1, frame("d"));
+        assert_eq!(outbox.take().await.frames, ["d"]);
+        outbox.written(|| None);
+        // Begun: the task is woken to end it, and until then nothing is written past it.
+        assert_eq!(outbox.push_at_once(1, frame("e")), Pushed::Queued { was_empty: true });
+        assert_eq!(*went.lock(), ["a", "e"]);
+        assert!(outbox.take().await.frames.is_empty());
+        outbox.push_at_once(1, frame("f"));
+        assert_eq!(outbox.take().await.frames, ["f"]);
+        // Answers, what is owed and the end go before.
+        outbox.written(|| None);
+        outbox.mark_stale(1);
+        assert_eq!(outbox.push_at_once(1, frame("in the diff")), Pushed::Stale);
+        outbox.take().await;
+        outbox.forget(1);
+        outbox.written(|| None);
+        outbox.close(1000, "");
+        outbox.push_at_once(1, frame("behind the end"));
+        assert_eq!(went.lock().len(), 2);
     }
 
     #[tokio::test]

@@ -35,6 +35,7 @@ mod state;
 mod terminals;
 mod to_the_end;
 mod tokens;
+mod write_half;
 
 pub(crate) use audit::Subject;
 pub(crate) use auth::{Api, Caller, Owner};
@@ -51,6 +52,7 @@ pub(crate) use present::Present;
 pub use previews::{Unsuitable, check as check_preview_domain};
 pub(crate) use socket::{CLOSE_WITHIN, PING_EVERY, SILENT_FOR, sized};
 pub use state::{AppState, Site};
+pub use write_half::WriteHalf;
 
 use crate::sandbox::Level;
 use axum::Router;

@@ -4,9 +4,11 @@
 use super::auth::{bearer, origin_is_allowed, session_of};
 use super::branches::branch_id;
 use super::present::Present;
-use super::{ApiError, AppState, Inflow};
+use super::{ApiError, AppState, Inflow, WriteHalf};
 use crate::base::{BranchId, Permission};
-use crate::branch::{Channel, ConnectionId, DocError, Document, Hub, Incoming, Join, Member, Outbox, Wire};
+use crate::branch::{
+    AtOnce, Channel, ConnectionId, DocError, Document, Hub, Incoming, Join, Member, Outbox, Wire, Wrote,
+};
 use crate::crdt::frame::{self, Message as Sync};
 use crate::crdt::hocuspocus::{self, Body, Frame};
 use crate::crdt::state_vector;
@@ -80,10 +82,29 @@ struct Line {
     /// Bytes that came, and that went.
     received: metrics::Counter,
     sent: metrics::Counter,
+    /// What frames may be written to past the task that writes.
+    half: Option<WriteHalf>,
+}
+
+/// See [`AtOnce`].
+#[derive(Debug)]
+struct Past {
+    half: WriteHalf,
+    sent: metrics::Counter,
+}
+
+impl AtOnce for Past {
+    fn write(&self, frame: &Bytes) -> Wrote {
+        let wrote = self.half.write_frame(frame);
+        if wrote != Wrote::Nothing {
+            self.sent.increment(frame.len() as u64);
+        }
+        wrote
+    }
 }
 
 impl Line {
-    fn new(state: &AppState) -> Arc<Self> {
+    fn new(state: &AppState, half: Option<Extension<WriteHalf>>) -> Arc<Self> {
         let connection = state.next_connection();
         let bytes =
             |direction: &'static str| metrics::counter!("perch_socket_bytes_total", "direction" => direction);
@@ -93,7 +114,17 @@ impl Line {
             documents: Mutex::default(),
             received: bytes("in"),
             sent: bytes("out"),
+            half: half.map(|Extension(half)| half),
         })
+    }
+
+    /// The task that writes has written everything: nothing but frames can follow.
+    fn written(&self) {
+        self.outbox.written(|| {
+            let half = self.half.clone()?;
+            half.share();
+            Some(Box::new(Past { half, sent: self.sent.clone() }))
+        });
     }
 
     /// Connections are named per document: the same socket has another name in each.
@@ -123,6 +154,7 @@ async fn docs(
     State(state): State<AppState>,
     Path((branch, path)): Path<(String, String)>,
     Query(params): Query<Params>,
+    half: Option<Extension<WriteHalf>>,
     headers: HeaderMap,
     upgrade: Result<WebSocketUpgrade, WebSocketUpgradeRejection>,
 ) -> Result<Response, ApiError> {
@@ -134,7 +166,7 @@ async fn docs(
     let mut present = Present::take(&state, hub, &row).await?;
     let span = Span::current();
     Ok(sized(upgrade, MAX_FRAME).protocols([PROTOCOL]).on_upgrade(move |socket| async move {
-        let line = Line::new(&state);
+        let line = Line::new(&state, half);
         let (sink, stream) = socket.split();
         let talk = async {
             match open(&present.hub, &path, &present.member, permission).await {
@@ -282,6 +314,7 @@ async fn write_out(
             return Some((close.code, reason));
         }
         sink.flush().await.ok()?;
+        line.written();
         for channel in taken.stale {
             let document = line.documents.lock().get(&channel).cloned();
             if let Some(document) = document {
@@ -379,6 +412,7 @@ async fn collab(
     State(state): State<AppState>,
     Path(branch): Path<String>,
     Extension(inflow): Extension<Inflow>,
+    half: Option<Extension<WriteHalf>>,
     headers: HeaderMap,
     upgrade: WebSocketUpgrade,
 ) -> Result<Response, ApiError> {
@@ -389,7 +423,7 @@ async fn collab(
     let span = Span::current();
     Ok(sized(upgrade, MAX_FRAME).on_upgrade(move |socket| async move {
         inflow.limit(MAX_BYTES_BEFORE_TOKEN);
-        let line = Line::new(&state);
+        let line = Line::new(&state, half);
         let (sink, stream) = socket.split();
         let talk = talk_hocuspocus(&state, &line, &branch, &inflow, stream);
         Box::pin(run(&state, &line, sink, talk, hocuspocus::ping(), "hocuspocus").instrument(span)).await;

@@ -5,7 +5,7 @@
 
 use super::tls::Tls;
 use crate::base::Tasks;
-use crate::http::{Inflow, Peer};
+use crate::http::{Inflow, Peer, WriteHalf};
 use axum::Router;
 use axum::body::Body;
 use hyper::body::{Body as _, Incoming};
@@ -21,6 +21,7 @@ use std::sync::Arc;
 use std::task::{Context, Poll, ready};
 use std::time::Duration;
 use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
+use tokio::net::tcp::OwnedReadHalf;
 use tokio::net::{TcpListener, TcpSocket, TcpStream};
 use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 use tower::Service;
@@ -162,9 +163,11 @@ impl Door {
         let peer = Peer { address: address.ip().to_canonical(), is_tls: self.tls.is_some() };
         metrics::gauge!("perch_connections").increment(1);
         let inflow = Inflow::default();
-        let stream = Held { stream, inflow: inflow.clone(), _slot: slot };
+        let (read, write) = stream.into_split();
+        let write = WriteHalf::new(write);
+        let stream = Held { read, write: write.clone(), inflow: inflow.clone(), _slot: slot };
         let Some(tls) = &self.tls else {
-            return self.serve_http1(stream, peer, inflow).await;
+            return self.serve_http1(stream, peer, inflow, Some(write)).await;
         };
         let stop = self.tasks.stopping();
         let shaken = tokio::select! {
@@ -175,20 +178,26 @@ impl Door {
             Ok(Ok(stream)) if stream.get_ref().1.alpn_protocol() == Some(b"h2") => {
                 self.serve_http2(stream, peer, inflow).await;
             }
-            Ok(Ok(stream)) => self.serve_http1(stream, peer, inflow).await,
+            // What is written past TLS would be no part of it.
+            Ok(Ok(stream)) => self.serve_http1(stream, peer, inflow, None).await,
             Ok(Err(error)) => debug!(%address, %error, "TLS handshake failed"),
             Err(_) => debug!(%address, "TLS handshake took too long"),
         }
     }
 
-    async fn serve_http1(&self, stream: impl Stream, peer: Peer, inflow: Inflow) {
+    async fn serve_http1(&self, stream: impl Stream, peer: Peer, inflow: Inflow, write: Option<WriteHalf>) {
         let app = self.app.clone();
         let connection = http1::Builder::new()
             .timer(TokioTimer::new())
             .header_read_timeout(self.idle)
             .serve_connection(
                 TokioIo::new(stream),
-                service_fn(move |request| answer(app.clone(), request, peer, inflow.clone())),
+                service_fn(move |mut request| {
+                    if let Some(write) = &write {
+                        request.extensions_mut().insert(write.clone());
+                    }
+                    answer(app.clone(), request, peer, inflow.clone())
+                }),
             )
             .with_upgrades();
         self.finish(connection, http1::UpgradeableConnection::graceful_shutdown, peer).await;
@@ -262,7 +271,8 @@ impl<S: AsyncRead + AsyncWrite + Unpin + Send + 'static> Stream for S {}
 
 /// A stream that gives its place back when it is dropped, also after it was upgraded to a document socket.
 struct Held {
-    stream: TcpStream,
+    read: OwnedReadHalf,
+    write: WriteHalf,
     inflow: Inflow,
     _slot: Slot,
 }
@@ -270,6 +280,7 @@ struct Held {
 impl Drop for Held {
     fn drop(&mut self) {
         metrics::gauge!("perch_connections").decrement(1);
+        self.write.end();
     }
 }
 
@@ -280,11 +291,11 @@ impl AsyncRead for Held {
         buffer: &mut ReadBuf<'_>,
     ) -> Poll<io::Result<()>> {
         let Some(room) = ready!(self.inflow.poll_room(context)) else {
-            return Pin::new(&mut self.stream).poll_read(context, buffer);
+            return Pin::new(&mut self.read).poll_read(context, buffer);
         };
         let room = room.min(buffer.remaining());
         let mut part = ReadBuf::new(buffer.initialize_unfilled_to(room));
-        ready!(Pin::new(&mut self.stream).poll_read(context, &mut part))?;
+        ready!(Pin::new(&mut self.read).poll_read(context, &mut part))?;
         let read = part.filled().len();
         buffer.advance(read);
         self.inflow.took(read);
@@ -298,7 +309,7 @@ impl AsyncWrite for Held {
         context: &mut Context<'_>,
         bytes: &[u8],
     ) -> Poll<io::Result<usize>> {
-        Pin::new(&mut self.stream).poll_write(context, bytes)
+        Pin::new(&mut self.write).poll_write(context, bytes)
     }
 
     fn poll_write_vectored(
@@ -306,19 +317,19 @@ impl AsyncWrite for Held {
         context: &mut Context<'_>,
         parts: &[io::IoSlice<'_>],
     ) -> Poll<io::Result<usize>> {
-        Pin::new(&mut self.stream).poll_write_vectored(context, parts)
+        Pin::new(&mut self.write).poll_write_vectored(context, parts)
     }
 
     fn is_write_vectored(&self) -> bool {
-        self.stream.is_write_vectored()
+        self.write.is_write_vectored()
     }
 
     fn poll_flush(mut self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<io::Result<()>> {
-        Pin::new(&mut self.stream).poll_flush(context)
+        Pin::new(&mut self.write).poll_flush(context)
     }
 
     fn poll_shutdown(mut self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<io::Result<()>> {
-        Pin::new(&mut self.stream).poll_shutdown(context)
+        Pin::new(&mut self.write).poll_shutdown(context)
     }
 }
 

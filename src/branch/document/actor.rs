@@ -67,6 +67,8 @@ pub(super) struct Actor {
     pub(super) checkpoint_position: i64,
     pub(super) idle_since: Instant,
     pub(super) commands: mpsc::Receiver<Command>,
+    /// The command that is worked on came by itself.
+    pub(super) is_lone: bool,
     end: Option<End>,
     next_sweep: Instant,
 }
@@ -99,6 +101,7 @@ impl Actor {
             checkpoint_position: 0,
             idle_since: Instant::now(),
             commands,
+            is_lone: false,
             end: None,
             next_sweep: Instant::now() + SWEEP_EVERY,
         }
@@ -164,6 +167,7 @@ impl Actor {
     }
 
     async fn on_commands(&mut self, batch: Vec<Command>) {
+        self.is_lone = batch.len() == 1;
         let mut batch = batch.into_iter().peekable();
         while let Some(command) = batch.next() {
             match (self.end, command) {

@@ -22,6 +22,10 @@ const MAX_IDS: usize = 16;
 /// Updates between two renewals of the base that slow readers are diffed from.
 const CHECKPOINT_UPDATES: i64 = 256;
 
+/// Readers to which a lone update is written by the document's own task, some microseconds each; those past it are woken,
+/// and other threads write to them.
+const AT_ONCE: usize = 256;
+
 /// Close codes. 44xx is final for stock clients, everything else means "come back".
 pub(super) mod code {
     /// Bytes that no client of ours sends.
@@ -147,11 +151,18 @@ struct Broadcast<'a> {
     payload: &'a [u8],
     encode: fn(&Wire, &[u8]) -> Bytes,
     encoded: Vec<(Wire, Bytes)>,
+    /// To how many more it is written at once.
+    at_once: usize,
 }
 
-impl<'a> Broadcast<'a> {
-    fn new(payload: &'a [u8], encode: fn(&Wire, &[u8]) -> Bytes) -> Self {
-        Self { payload, encode, encoded: Vec::with_capacity(2) }
+impl Broadcast<'_> {
+    fn push(&mut self, connection: &Connection) -> Pushed {
+        let frame = self.frame(&connection.wire);
+        if self.at_once == 0 {
+            return connection.outbox.push(connection.channel, frame);
+        }
+        self.at_once -= 1;
+        connection.outbox.push_at_once(connection.channel, frame)
     }
 
     fn frame(&mut self, wire: &Wire) -> Bytes {
@@ -369,13 +380,13 @@ impl Actor {
         }
         match self.live.receive(&update, info) {
             Ok(applied) => {
-                self.applied(id, &update, &applied, info);
+                self.applied(id, &update, &applied, info).await;
                 // H1: known in memory is not yet durable.
                 self.acknowledge(id, messages);
             }
             Err(error) => {
                 if let ApplyError::Unresolvable(Some((part, applied))) = &error {
-                    self.applied(id, part, applied, info);
+                    self.applied(id, part, applied, info).await;
                 }
                 self.refuse_unusable(id, update, &error).await;
             }
@@ -389,8 +400,10 @@ impl Actor {
             return;
         }
         match self.live.receive(&update, info) {
-            Ok(applied) => self.applied(id, &update, &applied, info),
-            Err(ApplyError::Unresolvable(Some((part, applied)))) => self.applied(id, &part, &applied, info),
+            Ok(applied) => self.applied(id, &update, &applied, info).await,
+            Err(ApplyError::Unresolvable(Some((part, applied)))) => {
+                self.applied(id, &part, &applied, info).await
+            }
             Err(ApplyError::Unresolvable(None)) => {}
             Err(error) => self.refuse_unusable(id, update, &error).await,
         }
@@ -406,7 +419,7 @@ impl Actor {
     }
 
     /// What an update brought goes to the log and to all others.
-    fn applied(&mut self, id: ConnectionId, update: &Bytes, applied: &Applied, info: &UpdateInfo) {
+    async fn applied(&mut self, id: ConnectionId, update: &Bytes, applied: &Applied, info: &UpdateInfo) {
         if !applied.changed {
             return;
         }
@@ -424,6 +437,10 @@ impl Actor {
         self.needs_normalising |= info.has_carriage_return || info.has_bom;
         self.log.push(update.clone(), applied, &author, self.context.clock.now_ms());
         self.touched();
+        if self.is_lone {
+            // It is on its way to the log while it is written to the others.
+            self.log.send(self.context.clock.now_ms()).await;
+        }
         self.broadcast_update(Some(id), update);
     }
 
@@ -500,15 +517,20 @@ impl Actor {
         }
     }
 
+    fn broadcast<'a>(&self, payload: &'a [u8], encode: fn(&Wire, &[u8]) -> Bytes) -> Broadcast<'a> {
+        // What comes behind it is better written together with it.
+        let at_once = if self.is_lone && self.commands.is_empty() { AT_ONCE } else { 0 };
+        Broadcast { payload, encode, encoded: Vec::with_capacity(2), at_once }
+    }
+
     pub(super) fn broadcast_update(&mut self, except: Option<ConnectionId>, update: &[u8]) {
-        let mut broadcast = Broadcast::new(update, Wire::update);
+        let mut broadcast = self.broadcast(update, Wire::update);
         let checkpoint = Arc::clone(&self.checkpoint);
         for (id, connection) in &mut self.connections {
             if Some(*id) == except || connection.base.is_none() || connection.is_stale {
                 continue;
             }
-            let frame = broadcast.frame(&connection.wire);
-            match connection.outbox.push(connection.channel, frame) {
+            match broadcast.push(connection) {
                 // All before this update has been handed to the socket.
                 Pushed::Queued { was_empty: true } => connection.base = Some(Arc::clone(&checkpoint)),
                 Pushed::Queued { was_empty: false } => {}
@@ -576,13 +598,12 @@ impl Actor {
 
     /// To all, the sender too: a lone editor must hear something at least every 30 s.
     pub(super) fn broadcast_awareness(&mut self, payload: &[u8]) {
-        let mut broadcast = Broadcast::new(payload, Wire::awareness);
+        let mut broadcast = self.broadcast(payload, Wire::awareness);
         for connection in self.connections.values_mut() {
             if connection.base.is_none() || connection.is_stale {
                 continue;
             }
-            let frame = broadcast.frame(&connection.wire);
-            connection.is_stale = connection.outbox.push(connection.channel, frame) == Pushed::Stale;
+            connection.is_stale = broadcast.push(connection) == Pushed::Stale;
         }
     }
 
