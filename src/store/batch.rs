@@ -2,8 +2,9 @@
 //! handed over at once costs two switches of threads in all, instead of two for each statement.
 
 use super::StoreError;
-use super::db::Write;
-use sqlx::AssertSqlSafe;
+use super::db::{Db, Store, Write};
+use sqlx::pool::PoolConnection;
+use sqlx::{AssertSqlSafe, Sqlite};
 use std::fmt::Write as _;
 
 /// Statements in one text for SQLite; what is longer is cut.
@@ -87,21 +88,77 @@ impl Batch {
                 }
             }
             Write::Lite(transaction) => {
-                let mut statements = self.statements.into_iter().peekable();
-                while statements.peek().is_some() {
-                    let (mut text, mut values) = (String::new(), Vec::new());
-                    let mut count = 0;
-                    for (sql, more) in statements.by_ref().take(TOGETHER) {
-                        renumber(&mut text, sql, values.len());
-                        values.extend(more);
-                        count += 1;
-                    }
-                    let query = sqlx::query(AssertSqlSafe(text)).persistent(count <= KEPT);
+                for Portion { text, values, is_kept, .. } in self.portions() {
+                    let query = sqlx::query(AssertSqlSafe(text)).persistent(is_kept);
                     bind_all!(query, values.into_iter()).execute(&mut **transaction).await?;
                 }
             }
         }
         Ok(())
+    }
+
+    /// Carries all of them out, or none: a transaction of their own. To SQLite a small one is handed over whole, with its
+    /// beginning and end.
+    pub(super) async fn transact(self, store: &Store) -> Result<(), StoreError> {
+        let Db::Lite { writer, .. } = &store.db else {
+            let mut write = store.begin().await?;
+            self.run(&mut write).await?;
+            return write.commit().await;
+        };
+        let mut lent = Lent { connection: writer.acquire().await?, is_clean: false };
+        let mut began = "begin immediate;\n";
+        for Portion { mut text, values, is_kept, is_last } in self.portions() {
+            text.insert_str(0, std::mem::take(&mut began));
+            if is_last {
+                text.push_str("commit;\n");
+            }
+            let query = sqlx::query(AssertSqlSafe(text)).persistent(is_kept);
+            if let Err(error) = bind_all!(query, values.into_iter()).execute(&mut *lent.connection).await {
+                // After some errors SQLite has done so by itself, and says that there is nothing to undo.
+                lent.is_clean = sqlx::query("rollback").execute(&mut *lent.connection).await.is_ok();
+                return Err(error.into());
+            }
+        }
+        lent.is_clean = true;
+        Ok(())
+    }
+
+    fn portions(self) -> impl Iterator<Item = Portion> {
+        let mut statements = self.statements.into_iter().peekable();
+        std::iter::from_fn(move || {
+            statements.peek()?;
+            let (mut text, mut values, mut count) = (String::new(), Vec::new(), 0);
+            for (sql, more) in statements.by_ref().take(TOGETHER) {
+                renumber(&mut text, sql, values.len());
+                values.extend(more);
+                count += 1;
+            }
+            let (is_kept, is_last) = (count <= KEPT, statements.peek().is_none());
+            Some(Portion { text, values, is_kept, is_last })
+        })
+    }
+}
+
+/// Statements in one text.
+struct Portion {
+    text: String,
+    values: Vec<Value>,
+    /// Whether the same text comes again.
+    is_kept: bool,
+    is_last: bool,
+}
+
+/// A connection of the pool; one that is given up within a transaction is closed, which undoes it.
+struct Lent {
+    connection: PoolConnection<Sqlite>,
+    is_clean: bool,
+}
+
+impl Drop for Lent {
+    fn drop(&mut self) {
+        if !self.is_clean {
+            self.connection.close_on_drop();
+        }
     }
 }
 
@@ -164,5 +221,55 @@ mod tests {
         // The last is there already.
         let failed = rows(many..many + 2).run(&mut write).await.and(rows(0..1).run(&mut write).await);
         assert!(matches!(failed, Err(StoreError::Conflict)), "{failed:?}");
+    }
+
+    /// A transaction that is handed over whole leaves nothing when one of it fails, or when its caller goes away; the
+    /// connection is good for the next.
+    #[tokio::test]
+    async fn what_is_handed_over_whole_is_undone_whole() {
+        let folder = tempfile::tempdir().unwrap();
+        let store = Store::open_sqlite(folder.path().join("db.sqlite")).await.unwrap();
+        let Db::Lite { writer, .. } = &store.db else { panic!("SQLite") };
+        let rows = |names: std::ops::Range<i64>| {
+            let mut batch = Batch::default();
+            for name in names {
+                let sql = "insert into api_token (id, name, hash, is_owner, created_at_ms) values ($1, $1, $2, false, 0)";
+                batch.add(sql, [format!("{name}").into(), Value::Bytes(Some(name.to_le_bytes().to_vec()))]);
+            }
+            batch
+        };
+        let count = || async {
+            sqlx::query_scalar::<_, i64>("select count(*) from api_token").fetch_one(writer).await.unwrap()
+        };
+        let many = i64::try_from(TOGETHER).unwrap() + 3;
+        rows(0..3).transact(&store).await.unwrap();
+        rows(3..many).transact(&store).await.unwrap();
+        assert_eq!(count().await, many);
+        // The last is there already: within one text, and within the second of two.
+        for before in [2, many] {
+            let mut batch = rows(many..many + before);
+            batch.statements.extend(rows(0..1).statements);
+            assert!(matches!(batch.transact(&store).await, Err(StoreError::Conflict)));
+            assert_eq!(count().await, many);
+        }
+        for polls in 0..30 {
+            let mut transaction = Box::pin(rows(many..3 * many).transact(&store));
+            for _ in 0..polls {
+                if futures_util::poll!(&mut transaction).is_ready() {
+                    break;
+                }
+                tokio::time::sleep(std::time::Duration::from_micros(200)).await;
+            }
+            drop(transaction);
+            let there = count().await;
+            assert!(there == many || there == 3 * many, "{there} rows after {polls} polls");
+            sqlx::query("delete from api_token where cast(id as integer) >= $1")
+                .bind(many)
+                .execute(writer)
+                .await
+                .unwrap();
+        }
+        rows(many..2 * many).transact(&store).await.unwrap();
+        assert_eq!(count().await, 2 * many);
     }
 }

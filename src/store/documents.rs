@@ -398,9 +398,7 @@ impl Store {
                 );
             }
         }
-        let mut write = self.begin().await?;
-        batch.run(&mut write).await?;
-        write.commit().await
+        batch.transact(self).await
     }
 
     /// Adds a snapshot of the state at `position` (the end of a row), from which the document is loaded from now on.

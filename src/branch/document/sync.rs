@@ -402,7 +402,7 @@ impl Actor {
         match self.live.receive(&update, info) {
             Ok(applied) => self.applied(id, &update, &applied, info).await,
             Err(ApplyError::Unresolvable(Some((part, applied)))) => {
-                self.applied(id, &part, &applied, info).await
+                self.applied(id, &part, &applied, info).await;
             }
             Err(ApplyError::Unresolvable(None)) => {}
             Err(error) => self.refuse_unusable(id, update, &error).await,
