@@ -33,7 +33,9 @@ pub use hub::{BackTo, Hub, Visit};
 pub use log_writer::{LogError, LogWriter};
 pub use making::{ArchiveFormat, Credentials, Git, Packed, Packer, Phase, Progress, read_beneath};
 pub use members::{Connected, MOVES_EVERY_MS, Member, Members, NotMoved, Seat, Standing, WriteGrant};
-pub use outbox::{AtOnce, Channel, Close, MAX_BYTES, MAX_FRAMES, Outbox, Pushed, Taken, Wrote};
+pub use outbox::{
+    AtOnce, Channel, Close, MAX_AT_ONCE, MAX_BYTES, MAX_FRAMES, Outbox, Pushed, Taken, Wrote, framed,
+};
 pub use ports::{OpenPort, Ports};
 pub use registry::{BranchChange, BranchError, BranchOptions, Branches, NewBranch, Source};
 pub use terminals::{

@@ -35,6 +35,8 @@ pub enum Pushed {
         /// See above.
         was_empty: bool,
     },
+    /// It was written, behind everything pushed before.
+    Written,
     /// The outbox was full: this channel's frames are gone, it is now stale.
     Stale,
 }
@@ -63,8 +65,28 @@ pub enum Wrote {
 
 /// Writes frames to a socket whose task has nothing to do.
 pub trait AtOnce: std::fmt::Debug + Send + Sync {
-    /// Writes a frame, if that can be begun without waiting.
-    fn write(&self, frame: &Bytes) -> Wrote;
+    /// Writes a frame [with its header](framed), if that can be begun without waiting.
+    fn write(&self, framed: &Bytes) -> Wrote;
+}
+
+/// Bytes of the largest frame that is written at once.
+pub const MAX_AT_ONCE: usize = 16 * 1024;
+
+/// A binary frame of at most [`MAX_AT_ONCE`] bytes with the header that a server's has on the wire (RFC 6455, 5.2).
+#[must_use]
+pub fn framed(payload: &[u8]) -> Bytes {
+    const WHOLE_BINARY: u8 = 0x82;
+    let mut framed = Vec::with_capacity(4 + payload.len());
+    framed.push(WHOLE_BINARY);
+    match u8::try_from(payload.len()) {
+        Ok(len) if len < 126 => framed.push(len),
+        _ => {
+            framed.push(126);
+            framed.extend(u16::try_from(payload.len()).unwrap_or(u16::MAX).to_be_bytes());
+        }
+    }
+    framed.extend(payload);
+    framed.into()
 }
 
 #[derive(Debug, Default)]
@@ -126,23 +148,23 @@ impl Outbox {
     }
 
     /// As [`Outbox::push`], and writes the frame at once where nothing waits: the caller's system call, in place of waking
-    /// the task that would make it.
-    pub fn push_at_once(&self, channel: Channel, frame: Bytes) -> Pushed {
+    /// the task that would make it. `framed`: the frame with its header.
+    pub fn push_at_once(&self, channel: Channel, frame: &Bytes, framed: &Bytes) -> Pushed {
         if let Some(at_once) = self.at_once.get() {
             let mut waiting = self.waiting.lock();
             let is_free = waiting.is_written && waiting.frames.is_empty() && waiting.close.is_none();
             let wrote =
-                if is_free && !waiting.needs_diff(channel) { at_once.write(&frame) } else { Wrote::Nothing };
+                if is_free && !waiting.needs_diff(channel) { at_once.write(framed) } else { Wrote::Nothing };
             if wrote == Wrote::Part {
                 waiting.is_begun = true;
                 drop(waiting);
                 self.something.notify_one();
             }
             if wrote != Wrote::Nothing {
-                return Pushed::Queued { was_empty: true };
+                return Pushed::Written;
             }
         }
-        self.push(channel, frame)
+        self.push(channel, frame.clone())
     }
 
     /// The task has written, and flushed, all that it took; it can be spared from now on.
@@ -277,37 +299,40 @@ mod tests {
     #[tokio::test]
     async fn frames_are_written_at_once_only_where_nothing_else_is_on_its_way() {
         let outbox = Outbox::default();
-        let frame = |text: &'static str| Bytes::from_static(text.as_bytes());
+        let push = |text: &'static str| {
+            let frame = Bytes::from_static(text.as_bytes());
+            outbox.push_at_once(1, &frame, &frame)
+        };
         let went = std::sync::Arc::<Mutex<Vec<Bytes>>>::default();
-        outbox.push_at_once(1, frame("before the socket said that it can"));
+        push("before the socket said that it can");
         assert_eq!(outbox.take().await.frames.len(), 1);
         let answers = vec![Wrote::Part, Wrote::Nothing, Wrote::All];
         outbox.written(|| Some(Box::new(Written(Mutex::new(answers), went.clone()))));
-        outbox.push_at_once(1, frame("a"));
+        push("a");
         assert_eq!(*went.lock(), ["a"]);
         // Not ready: the task brings it, and what comes behind it too.
-        outbox.push_at_once(1, frame("b"));
-        outbox.push_at_once(1, frame("c"));
+        push("b");
+        push("c");
         assert_eq!(outbox.take().await.frames, ["b", "c"]);
         // Taken, and not yet written.
-        outbox.push_at_once(1, frame("d"));
+        push("d");
         assert_eq!(outbox.take().await.frames, ["d"]);
         outbox.written(|| None);
         // Begun: the task is woken to end it, and until then nothing is written past it.
-        assert_eq!(outbox.push_at_once(1, frame("e")), Pushed::Queued { was_empty: true });
+        assert_eq!(push("e"), Pushed::Written);
         assert_eq!(*went.lock(), ["a", "e"]);
         assert!(outbox.take().await.frames.is_empty());
-        outbox.push_at_once(1, frame("f"));
+        push("f");
         assert_eq!(outbox.take().await.frames, ["f"]);
         // Answers, what is owed and the end go before.
         outbox.written(|| None);
         outbox.mark_stale(1);
-        assert_eq!(outbox.push_at_once(1, frame("in the diff")), Pushed::Stale);
+        assert_eq!(push("in the diff"), Pushed::Stale);
         outbox.take().await;
         outbox.forget(1);
         outbox.written(|| None);
         outbox.close(1000, "");
-        outbox.push_at_once(1, frame("behind the end"));
+        push("behind the end");
         assert_eq!(went.lock().len(), 2);
     }
 

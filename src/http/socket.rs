@@ -86,20 +86,9 @@ struct Line {
     half: Option<WriteHalf>,
 }
 
-/// See [`AtOnce`].
-#[derive(Debug)]
-struct Past {
-    half: WriteHalf,
-    sent: metrics::Counter,
-}
-
-impl AtOnce for Past {
-    fn write(&self, frame: &Bytes) -> Wrote {
-        let wrote = self.half.write_frame(frame);
-        if wrote != Wrote::Nothing {
-            self.sent.increment(frame.len() as u64);
-        }
-        wrote
+impl AtOnce for WriteHalf {
+    fn write(&self, framed: &Bytes) -> Wrote {
+        self.write_frame(framed)
     }
 }
 
@@ -123,7 +112,7 @@ impl Line {
         self.outbox.written(|| {
             let half = self.half.clone()?;
             half.share();
-            Some(Box::new(Past { half, sent: self.sent.clone() }))
+            Some(Box::new(half))
         });
     }
 

@@ -15,9 +15,6 @@ use std::task::{Context, Poll, ready};
 use tokio::io::AsyncWrite;
 use tokio::net::tcp::OwnedWriteHalf;
 
-/// Larger frames go the other way: what of one does not fit into the kernel's buffer would be kept here.
-const MAX_FRAME: usize = 16 * 1024;
-
 /// See the module's docs. Cheap to clone; the connection is over once its reader [has gone](WriteHalf::end).
 #[derive(Clone, Debug)]
 pub struct WriteHalf(Arc<Mutex<Out>>);
@@ -51,22 +48,19 @@ impl WriteHalf {
         self.0.lock().half = None;
     }
 
-    /// Writes a binary frame, if that can be begun without waiting.
-    pub(super) fn write_frame(&self, payload: &Bytes) -> Wrote {
+    /// Writes a frame with its header, if that can be begun without waiting.
+    pub(super) fn write_frame(&self, framed: &Bytes) -> Wrote {
         let mut out = self.0.lock();
         let Out { half: Some(half), is_shared: true, is_within: false, rest } = &mut *out else {
             return Wrote::Nothing;
         };
-        if payload.len() > MAX_FRAME || !rest.is_empty() {
+        if !rest.is_empty() {
             return Wrote::Nothing;
         }
-        let (header, len) = header(payload.len());
-        let header = &header[..len];
-        match half.try_write_vectored(&[IoSlice::new(header), IoSlice::new(payload)]) {
-            Ok(written) if written == header.len() + payload.len() => Wrote::All,
+        match half.try_write(framed) {
+            Ok(written) if written == framed.len() => Wrote::All,
             Ok(written) => {
-                let mut whole = [header, payload].concat();
-                *rest = Bytes::from(whole.split_off(written));
+                *rest = framed.slice(written..);
                 Wrote::Part
             }
             // The socket's task meets the error too, where it is one.
@@ -135,21 +129,10 @@ impl AsyncWrite for WriteHalf {
     }
 }
 
-/// The header of a whole, unmasked binary frame (RFC 6455, 5.2), and its length in bytes.
-fn header(payload: usize) -> ([u8; 4], usize) {
-    const WHOLE_BINARY: u8 = 0x82;
-    match u8::try_from(payload) {
-        Ok(len) if len < 126 => ([WHOLE_BINARY, len, 0, 0], 2),
-        _ => {
-            let [high, low] = u16::try_from(payload).unwrap_or(u16::MAX).to_be_bytes();
-            ([WHOLE_BINARY, 126, high, low], 4)
-        }
-    }
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::branch::{MAX_AT_ONCE, framed};
     use futures_util::{SinkExt, StreamExt};
     use proptest::prelude::*;
     use std::time::Duration;
@@ -210,15 +193,15 @@ mod tests {
     async fn nothing_is_written_before_it_is_shared_or_after_its_end() {
         let (server, half, mut client) = socket().await;
         let frame = Bytes::from_static(b"at once");
-        assert_eq!(half.write_frame(&frame), Wrote::Nothing);
+        let framed = framed(&frame);
+        assert_eq!(half.write_frame(&framed), Wrote::Nothing);
         half.share();
-        assert_eq!(half.write_frame(&Bytes::from(vec![0; MAX_FRAME + 1])), Wrote::Nothing);
-        while half.write_frame(&frame) == Wrote::Nothing {
+        while half.write_frame(&framed) == Wrote::Nothing {
             tokio::task::yield_now().await;
         }
         assert_eq!(client.next().await.unwrap().unwrap(), Message::Binary(frame.clone()));
         half.end();
-        assert_eq!(half.write_frame(&frame), Wrote::Nothing);
+        assert_eq!(half.write_frame(&framed), Wrote::Nothing);
         assert!(!matches!(client.next().await, Some(Ok(_))), "the other end sees it");
         drop(server);
     }
@@ -232,7 +215,7 @@ mod tests {
     }
 
     fn steps() -> impl Strategy<Value = Vec<Step>> {
-        let len = || prop_oneof![0_usize..200, 100_usize..140, 1_000_usize..MAX_FRAME];
+        let len = || prop_oneof![0_usize..200, 100_usize..140, 1_000_usize..MAX_AT_ONCE];
         let step = prop_oneof![
             3 => len().prop_map(Step::AtOnce),
             2 => len().prop_map(Step::ByTask),
@@ -267,7 +250,7 @@ mod tests {
                     match step {
                         Step::AtOnce(len) => {
                             let frame = payload(0, sent[0].len(), len);
-                            if half.write_frame(&frame) != Wrote::Nothing {
+                            if half.write_frame(&framed(&frame)) != Wrote::Nothing {
                                 sent[0].push(frame);
                             }
                         }

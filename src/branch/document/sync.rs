@@ -4,7 +4,7 @@ use super::actor::Actor;
 use super::log::is_session;
 use super::{Author, Command, ConnectionId, Incoming, Join};
 use crate::base::Permission;
-use crate::branch::outbox::{Channel, Outbox, Pushed};
+use crate::branch::outbox::{Channel, MAX_AT_ONCE, Outbox, Pushed, framed};
 use crate::branch::wire::Wire;
 use crate::crdt::{Applied, ApplyError, FIRST_SERVER_CLIENT, Identity, Typing, UpdateInfo, inspect, without};
 use bytes::Bytes;
@@ -150,31 +150,57 @@ impl Connection {
 struct Broadcast<'a> {
     payload: &'a [u8],
     encode: fn(&Wire, &[u8]) -> Bytes,
-    encoded: Vec<(Wire, Bytes)>,
+    encoded: Vec<(Wire, Encoded)>,
     /// To how many more it is written at once.
     at_once: usize,
+    /// Bytes that were.
+    wrote: usize,
+}
+
+#[derive(Clone)]
+struct Encoded {
+    frame: Bytes,
+    /// With its header, where it may be written at once.
+    framed: Option<Bytes>,
 }
 
 impl Broadcast<'_> {
     fn push(&mut self, connection: &Connection) -> Pushed {
-        let frame = self.frame(&connection.wire);
-        if self.at_once == 0 {
-            return connection.outbox.push(connection.channel, frame);
+        let Encoded { frame, framed } = self.encoded(&connection.wire);
+        match framed {
+            Some(framed) if self.at_once > 0 => {
+                self.at_once -= 1;
+                let pushed = connection.outbox.push_at_once(connection.channel, &frame, &framed);
+                if pushed == Pushed::Written {
+                    self.wrote += frame.len();
+                }
+                pushed
+            }
+            _ => connection.outbox.push(connection.channel, frame),
         }
-        self.at_once -= 1;
-        connection.outbox.push_at_once(connection.channel, frame)
     }
 
-    fn frame(&mut self, wire: &Wire) -> Bytes {
-        if let Some((_, frame)) = self.encoded.iter().find(|(of, _)| of == wire) {
-            return frame.clone();
+    fn encoded(&mut self, wire: &Wire) -> Encoded {
+        if let Some((_, encoded)) = self.encoded.iter().find(|(of, _)| of == wire) {
+            return encoded.clone();
         }
         let frame = (self.encode)(wire, self.payload);
+        let framed = (self.at_once > 0 && frame.len() <= MAX_AT_ONCE).then(|| framed(&frame));
+        let encoded = Encoded { frame, framed };
         // Names are the clients' spelling of one path: a handful. Past that, encode anew instead of remembering.
         if self.encoded.len() < 8 {
-            self.encoded.push((wire.clone(), frame.clone()));
+            self.encoded.push((wire.clone(), encoded.clone()));
         }
-        frame
+        encoded
+    }
+}
+
+impl Drop for Broadcast<'_> {
+    fn drop(&mut self) {
+        if self.wrote > 0 {
+            // The sockets count what their tasks write.
+            metrics::counter!("perch_socket_bytes_total", "direction" => "out").increment(self.wrote as u64);
+        }
     }
 }
 
@@ -520,7 +546,7 @@ impl Actor {
     fn broadcast<'a>(&self, payload: &'a [u8], encode: fn(&Wire, &[u8]) -> Bytes) -> Broadcast<'a> {
         // What comes behind it is better written together with it.
         let at_once = if self.is_lone && self.commands.is_empty() { AT_ONCE } else { 0 };
-        Broadcast { payload, encode, encoded: Vec::with_capacity(2), at_once }
+        Broadcast { payload, encode, encoded: Vec::with_capacity(2), at_once, wrote: 0 }
     }
 
     pub(super) fn broadcast_update(&mut self, except: Option<ConnectionId>, update: &[u8]) {
@@ -532,7 +558,9 @@ impl Actor {
             }
             match broadcast.push(connection) {
                 // All before this update has been handed to the socket.
-                Pushed::Queued { was_empty: true } => connection.base = Some(Arc::clone(&checkpoint)),
+                Pushed::Written | Pushed::Queued { was_empty: true } => {
+                    connection.base = Some(Arc::clone(&checkpoint))
+                }
                 Pushed::Queued { was_empty: false } => {}
                 Pushed::Stale => connection.is_stale = true,
             }
