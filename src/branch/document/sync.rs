@@ -559,7 +559,7 @@ impl Actor {
             match broadcast.push(connection) {
                 // All before this update has been handed to the socket.
                 Pushed::Written | Pushed::Queued { was_empty: true } => {
-                    connection.base = Some(Arc::clone(&checkpoint))
+                    connection.base = Some(Arc::clone(&checkpoint));
                 }
                 Pushed::Queued { was_empty: false } => {}
                 Pushed::Stale => connection.is_stale = true,
