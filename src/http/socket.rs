@@ -4,7 +4,8 @@
 use super::auth::{bearer, origin_is_allowed, session_of};
 use super::branches::branch_id;
 use super::present::Present;
-use super::{ApiError, AppState, Inflow};
+use super::websocket::{CloseFrame, Ended, Inbox, Message, SILENT_FOR, Sink, Upgrade};
+use super::{ApiError, AppState};
 use crate::base::{BranchId, Permission};
 use crate::branch::{Channel, ConnectionId, DocError, Document, Hub, Incoming, Join, Member, Outbox, Wire};
 use crate::crdt::frame::{self, Message as Sync};
@@ -13,12 +14,10 @@ use crate::crdt::state_vector;
 use crate::store::SessionRow;
 use axum::body::Bytes;
 use axum::extract::ws::rejection::WebSocketUpgradeRejection;
-use axum::extract::ws::{CloseFrame, Message, WebSocket, WebSocketUpgrade};
-use axum::extract::{Extension, Path, Query, State};
+use axum::extract::{Path, Query, State};
 use axum::http::{HeaderMap, header};
 use axum::response::Response;
-use futures_util::stream::{SplitSink, SplitStream};
-use futures_util::{SinkExt, StreamExt};
+use futures_util::SinkExt;
 use parking_lot::Mutex;
 use secrecy::ExposeSecret;
 use serde::Deserialize;
@@ -33,16 +32,10 @@ use utoipa_axum::routes;
 
 /// Bytes of one frame: the largest document as one update, and some room.
 const MAX_FRAME: usize = 32 * 1024 * 1024;
-/// tungstenite keeps a read buffer of this size per connection; its default is 128 KiB.
-const READ_BUFFER: usize = 4 * 1024;
-/// All that a socket brings before authentication.
-const MAX_BYTES_BEFORE_TOKEN: usize = 64 * 1024;
 /// A socket without a token is closed after this long.
 const TOKEN_WITHIN: Duration = Duration::from_secs(10);
 /// Signs of life from us: stock clients reconnect after 30 s without a message.
 pub(crate) const PING_EVERY: Duration = Duration::from_secs(20);
-/// A socket that answers no ping for this long is dropped.
-pub(crate) const SILENT_FOR: Duration = Duration::from_secs(60);
 /// Documents on one Hocuspocus socket.
 const MAX_DOCUMENTS: usize = 1_000;
 
@@ -60,15 +53,6 @@ pub(super) const MALFORMED: u16 = 4400;
 #[derive(Deserialize)]
 pub(super) struct Params {
     token: Option<String>,
-}
-
-/// With frames of at most `max_frame` bytes.
-pub(crate) fn sized(upgrade: WebSocketUpgrade, max_frame: usize) -> WebSocketUpgrade {
-    upgrade
-        .max_message_size(max_frame)
-        .max_frame_size(max_frame)
-        .read_buffer_size(READ_BUFFER)
-        .write_buffer_size(READ_BUFFER)
 }
 
 /// What both kinds of socket share.
@@ -124,7 +108,7 @@ async fn docs(
     Path((branch, path)): Path<(String, String)>,
     Query(params): Query<Params>,
     headers: HeaderMap,
-    upgrade: Result<WebSocketUpgrade, WebSocketUpgradeRejection>,
+    upgrade: Result<Upgrade, WebSocketUpgradeRejection>,
 ) -> Result<Response, ApiError> {
     let branch = branch_id(&branch)?;
     let (row, permission) = caller(&state, &branch, &headers, params.token.as_deref()).await?;
@@ -133,12 +117,12 @@ async fn docs(
     let hub = state.branches.hub(&branch).await?;
     let mut present = Present::take(&state, hub, &row).await?;
     let span = Span::current();
-    Ok(sized(upgrade, MAX_FRAME).protocols([PROTOCOL]).on_upgrade(move |socket| async move {
+    Ok(upgrade.protocol(PROTOCOL).run(MAX_FRAME, move |sink, mut inbox| async move {
         let line = Line::new(&state);
-        let (sink, stream) = socket.split();
+        inbox.admit(&branch);
         let talk = async {
             match open(&present.hub, &path, &present.member, permission).await {
-                Ok(document) => talk_y(&line, document, stream, &mut present, permission).await,
+                Ok(document) => talk_y(&line, document, &mut inbox, &mut present, permission).await,
                 Err(error) => line.outbox.close(close_code(&error), error.to_string()),
             }
         };
@@ -191,13 +175,11 @@ fn close_code(error: &DocError) -> u16 {
 async fn run(
     state: &AppState,
     line: &Arc<Line>,
-    sink: SplitSink<WebSocket, Message>,
+    sink: Sink,
     talk: impl Future<Output = ()>,
     alive: Bytes,
     protocol: &'static str,
 ) {
-    // The task is axum's; shutdown waits for it all the same.
-    let _held = state.tasks.hold();
     let open = metrics::gauge!("perch_sockets", "protocol" => protocol);
     open.increment(1);
     info!(protocol, "socket opened");
@@ -248,11 +230,7 @@ async fn run(
 }
 
 /// Writes what is to go out. Returns why the socket was closed, or nothing when the other end is gone.
-async fn write_out(
-    line: Arc<Line>,
-    mut sink: SplitSink<WebSocket, Message>,
-    alive: Bytes,
-) -> Option<(u16, String)> {
+async fn write_out(line: Arc<Line>, mut sink: Sink, alive: Bytes) -> Option<(u16, String)> {
     let mut ping = tokio::time::interval_at(Instant::now() + PING_EVERY, PING_EVERY);
     ping.set_missed_tick_behavior(tokio::time::MissedTickBehavior::Delay);
     loop {
@@ -276,7 +254,7 @@ async fn write_out(
             while reason.len() > 120 {
                 reason.pop();
             }
-            let frame = CloseFrame { code: close.code, reason: reason.as_str().into() };
+            let frame = CloseFrame { code: close.code.into(), reason: reason.as_str().into() };
             let _ = sink.send(Message::Close(Some(frame))).await;
             let _ = sink.close().await;
             return Some((close.code, reason));
@@ -291,22 +269,19 @@ async fn write_out(
     }
 }
 
-/// The next binary frame; `None` at the end of the socket, or when nothing came for too long. A socket that does not
-/// take its answers is not read, so that they stay bounded.
-async fn next_frame(line: &Line, stream: &mut SplitStream<WebSocket>) -> Option<Bytes> {
+/// The next binary frame, until the socket ends, or nothing came for too long. A socket that does not take its answers is
+/// not read, so that they stay bounded.
+async fn next_frame(line: &Line, inbox: &mut Inbox) -> Result<Bytes, Ended> {
     loop {
-        let read = async {
-            line.outbox.room().await;
-            stream.next().await
-        };
-        let message = tokio::time::timeout(SILENT_FOR, read).await.ok()??;
-        match message.ok()? {
+        inbox.handed_on();
+        tokio::time::timeout(SILENT_FOR, line.outbox.room()).await.map_err(|_| Ended::Gone)?;
+        match inbox.next().await? {
             Message::Binary(bytes) => {
                 line.received.increment(bytes.len() as u64);
-                return Some(bytes);
+                return Ok(bytes);
             }
             Message::Ping(_) | Message::Pong(_) => {}
-            Message::Text(_) | Message::Close(_) => return None,
+            Message::Text(_) | Message::Close(_) | Message::Frame(_) => return Err(Ended::Gone),
         }
     }
 }
@@ -324,7 +299,7 @@ fn incoming(frame: &Bytes, message: Sync<'_>) -> Option<Incoming> {
 async fn talk_y(
     line: &Line,
     document: Document,
-    mut stream: SplitStream<WebSocket>,
+    inbox: &mut Inbox,
     present: &mut Present,
     token: Permission,
 ) {
@@ -344,8 +319,8 @@ async fn talk_y(
     line.documents.lock().insert(0, document.clone());
     loop {
         tokio::select! {
-            frame = next_frame(line, &mut stream) => {
-                let Some(frame) = frame else { return };
+            frame = next_frame(line, inbox) => {
+                let Ok(frame) = frame else { return };
                 let Ok(messages) = frame::parse(&frame) else {
                     line.outbox.close(MALFORMED, "malformed frame");
                     return;
@@ -378,20 +353,17 @@ async fn talk_y(
 async fn collab(
     State(state): State<AppState>,
     Path(branch): Path<String>,
-    Extension(inflow): Extension<Inflow>,
     headers: HeaderMap,
-    upgrade: WebSocketUpgrade,
+    upgrade: Upgrade,
 ) -> Result<Response, ApiError> {
     let branch = branch_id(&branch)?;
     if !origin_is_allowed(&state, &headers) {
         return Err(ApiError::forbidden("pages of this origin are not allowed; see --allowed-origin"));
     }
     let span = Span::current();
-    Ok(sized(upgrade, MAX_FRAME).on_upgrade(move |socket| async move {
-        inflow.limit(MAX_BYTES_BEFORE_TOKEN);
+    Ok(upgrade.run(MAX_FRAME, move |sink, mut inbox| async move {
         let line = Line::new(&state);
-        let (sink, stream) = socket.split();
-        let talk = talk_hocuspocus(&state, &line, &branch, &inflow, stream);
+        let talk = talk_hocuspocus(&state, &line, &branch, &mut inbox);
         Box::pin(run(&state, &line, sink, talk, hocuspocus::ping(), "hocuspocus").instrument(span)).await;
     }))
 }
@@ -405,26 +377,16 @@ struct Opened {
 }
 
 /// Frames before the first token are refused: only the authentication message may come first.
-async fn talk_hocuspocus(
-    state: &AppState,
-    line: &Line,
-    branch: &BranchId,
-    inflow: &Inflow,
-    mut stream: SplitStream<WebSocket>,
-) {
+async fn talk_hocuspocus(state: &AppState, line: &Line, branch: &BranchId, inbox: &mut Inbox) {
     let mut opened: HashMap<Arc<str>, Opened> = HashMap::new();
     let mut present: Option<Present> = None;
     let mut channels: Channel = 0;
     let deadline = Instant::now() + TOKEN_WITHIN;
     loop {
         let frame = tokio::select! {
-            frame = next_frame(line, &mut stream) => frame,
+            frame = next_frame(line, inbox) => frame,
             () = tokio::time::sleep_until(deadline), if present.is_none() => {
                 line.outbox.close(FORBIDDEN, "no token within 10 s");
-                return;
-            }
-            () = inflow.used_up(), if present.is_none() => {
-                line.outbox.close(MALFORMED, "more than 64 KiB before the token");
                 return;
             }
             welcome = async {
@@ -447,7 +409,14 @@ async fn talk_hocuspocus(
                 continue;
             }
         };
-        let Some(frame) = frame else { return };
+        let frame = match frame {
+            Ok(frame) => frame,
+            Err(Ended::TooMuch) => {
+                line.outbox.close(MALFORMED, "more than 64 KiB before the token");
+                return;
+            }
+            Err(Ended::Gone) => return,
+        };
         let (name, body) = match hocuspocus::parse(&frame) {
             Ok(Frame::Ping) => {
                 line.outbox.answer(hocuspocus::pong());
@@ -489,7 +458,7 @@ async fn talk_hocuspocus(
                     }
                 };
                 let Present { hub, member, .. } = present.insert(entered);
-                inflow.free();
+                inbox.admit(branch);
                 if let Some(old) = opened.remove(name) {
                     line.documents.lock().remove(&old.channel);
                     old.document.leave(line.name(old.channel)).await;

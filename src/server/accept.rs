@@ -5,7 +5,7 @@
 
 use super::tls::Tls;
 use crate::base::Tasks;
-use crate::http::{Inflow, Peer};
+use crate::http::Peer;
 use axum::Router;
 use axum::body::Body;
 use hyper::body::{Body as _, Incoming};
@@ -18,7 +18,7 @@ use std::io;
 use std::net::{IpAddr, SocketAddr};
 use std::pin::{Pin, pin};
 use std::sync::Arc;
-use std::task::{Context, Poll, ready};
+use std::task::{Context, Poll};
 use std::time::Duration;
 use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 use tokio::net::{TcpListener, TcpSocket, TcpStream};
@@ -161,10 +161,9 @@ impl Door {
     async fn serve(&self, stream: TcpStream, address: SocketAddr, slot: Slot) {
         let peer = Peer { address: address.ip().to_canonical(), is_tls: self.tls.is_some() };
         metrics::gauge!("perch_connections").increment(1);
-        let inflow = Inflow::default();
-        let stream = Held { stream, inflow: inflow.clone(), _slot: slot };
+        let stream = Held { stream, _slot: slot };
         let Some(tls) = &self.tls else {
-            return self.serve_http1(stream, peer, inflow).await;
+            return self.serve_http1(stream, peer).await;
         };
         let stop = self.tasks.stopping();
         let shaken = tokio::select! {
@@ -173,28 +172,28 @@ impl Door {
         };
         match shaken {
             Ok(Ok(stream)) if stream.get_ref().1.alpn_protocol() == Some(b"h2") => {
-                self.serve_http2(stream, peer, inflow).await;
+                self.serve_http2(stream, peer).await;
             }
-            Ok(Ok(stream)) => self.serve_http1(stream, peer, inflow).await,
+            Ok(Ok(stream)) => self.serve_http1(stream, peer).await,
             Ok(Err(error)) => debug!(%address, %error, "TLS handshake failed"),
             Err(_) => debug!(%address, "TLS handshake took too long"),
         }
     }
 
-    async fn serve_http1(&self, stream: impl Stream, peer: Peer, inflow: Inflow) {
+    async fn serve_http1(&self, stream: impl Stream, peer: Peer) {
         let app = self.app.clone();
         let connection = http1::Builder::new()
             .timer(TokioTimer::new())
             .header_read_timeout(self.idle)
             .serve_connection(
                 TokioIo::new(stream),
-                service_fn(move |request| answer(app.clone(), request, peer, inflow.clone())),
+                service_fn(move |request| answer(app.clone(), request, peer)),
             )
             .with_upgrades();
         self.finish(connection, http1::UpgradeableConnection::graceful_shutdown, peer).await;
     }
 
-    async fn serve_http2(&self, stream: impl Stream, peer: Peer, inflow: Inflow) {
+    async fn serve_http2(&self, stream: impl Stream, peer: Peer) {
         let app = self.app.clone();
         let connection = http2::Builder::new(Spawn(self.tasks.clone()))
             .timer(TokioTimer::new())
@@ -202,7 +201,7 @@ impl Door {
             .max_concurrent_streams(STREAMS)
             .serve_connection(
                 TokioIo::new(stream),
-                service_fn(move |request| answer(app.clone(), request, peer, inflow.clone())),
+                service_fn(move |request| answer(app.clone(), request, peer)),
             );
         self.finish(connection, http2::Connection::graceful_shutdown, peer).await;
     }
@@ -231,10 +230,8 @@ fn answer(
     mut app: Router,
     mut request: Request<Incoming>,
     peer: Peer,
-    inflow: Inflow,
 ) -> impl Future<Output = Result<axum::response::Response, std::convert::Infallible>> {
     request.extensions_mut().insert(peer);
-    request.extensions_mut().insert(inflow);
     // A body that is known to be empty stays so: wrapped, it would be passed on to previews as one of unknown length.
     app.call(request.map(|body| {
         let is_empty = body.is_end_stream();
@@ -263,7 +260,6 @@ impl<S: AsyncRead + AsyncWrite + Unpin + Send + 'static> Stream for S {}
 /// A stream that gives its place back when it is dropped, also after it was upgraded to a document socket.
 struct Held {
     stream: TcpStream,
-    inflow: Inflow,
     _slot: Slot,
 }
 
@@ -279,16 +275,7 @@ impl AsyncRead for Held {
         context: &mut Context<'_>,
         buffer: &mut ReadBuf<'_>,
     ) -> Poll<io::Result<()>> {
-        let Some(room) = ready!(self.inflow.poll_room(context)) else {
-            return Pin::new(&mut self.stream).poll_read(context, buffer);
-        };
-        let room = room.min(buffer.remaining());
-        let mut part = ReadBuf::new(buffer.initialize_unfilled_to(room));
-        ready!(Pin::new(&mut self.stream).poll_read(context, &mut part))?;
-        let read = part.filled().len();
-        buffer.advance(read);
-        self.inflow.took(read);
-        Poll::Ready(Ok(()))
+        Pin::new(&mut self.stream).poll_read(context, buffer)
     }
 }
 
