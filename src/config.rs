@@ -281,6 +281,14 @@ pub struct Config {
     #[arg(long, env = "PERCH_MAX_BRANCH_REQUESTS", default_value_t = 1_024, value_name = "COUNT",
         value_parser = clap::value_parser!(u32).range(1..=1_000_000), help_heading = "Limits")]
     pub max_branch_requests: u32,
+    /// Bytes of memory that messages on their way in on sockets hold together, past 64 KiB each; past it their senders wait.
+    #[arg(long, env = "PERCH_MAX_SOCKET_BYTES", default_value_t = 1024 * 1024 * 1024, value_name = "BYTES",
+        value_parser = clap::value_parser!(u64).range(64 * 1024..), help_heading = "Limits")]
+    pub max_socket_bytes: u64,
+    /// Those of one branch's sockets.
+    #[arg(long, env = "PERCH_MAX_BRANCH_SOCKET_BYTES", default_value_t = 256 * 1024 * 1024, value_name = "BYTES",
+        value_parser = clap::value_parser!(u64).range(64 * 1024..), help_heading = "Limits")]
+    pub max_branch_socket_bytes: u64,
     /// Entries of the audit log that are kept.
     #[arg(long, env = "PERCH_AUDIT_ENTRIES", default_value_t = 200_000, value_name = "COUNT",
         value_parser = clap::value_parser!(i64).range(1..=100_000_000), help_heading = "Limits")]

@@ -5,7 +5,6 @@ use std::time::Duration;
 use tokio::task::JoinHandle;
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
-use tokio_util::task::task_tracker::TaskTrackerToken;
 
 /// Spawns tasks that orderly shutdown waits for. Clones share one set.
 #[derive(Clone, Debug, Default)]
@@ -29,11 +28,6 @@ impl Tasks {
         F::Output: Send + 'static,
     {
         tokio::spawn(self.tracker.track_future(future))
-    }
-
-    /// Makes shutdown wait for work that runs in a task of somebody else, until what is returned is dropped.
-    pub fn hold(&self) -> TaskTrackerToken {
-        self.tracker.token()
     }
 
     /// Cancelled when the server is asked to stop.

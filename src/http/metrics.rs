@@ -39,6 +39,11 @@ fn describe() {
     histogram!("perch_http_request_seconds", Seconds, "From a request's head to its answer's.");
     gauge!("perch_connections", Count, "Open connections, document sockets among them.");
     gauge!("perch_sockets", Count, "Open document sockets by protocol.");
+    gauge!(
+        "perch_socket_held_bytes",
+        Unit::Bytes,
+        "Held by messages of sockets that are not whole, past 64 KiB each."
+    );
     gauge!("perch_documents", Count, "Open documents.");
     counter!("perch_frames_refused_total", Count, "Frames that were no valid message; each ends its socket.");
     histogram!("perch_log_group_size", Count, "Appends in one group commit.");
@@ -81,6 +86,8 @@ async fn look(state: &AppState) {
     gauge!("perch_log_waiting").set(count(waiting));
     gauge!("perch_audit_waiting").set(count(state.audit.waiting()));
     gauge!("perch_agents").set(count(state.agents.count()));
+    // KiB, since more bytes than 4 GiB may be allowed.
+    gauge!("perch_socket_held_bytes").set(count(state.site.messages.held_bytes() / 1024) * 1024.0);
     gauge!("perch_tasks").set(count(tokio::runtime::Handle::current().metrics().num_alive_tasks()));
     let read = || {
         let status = std::fs::read_to_string("/proc/self/status").unwrap_or_default();

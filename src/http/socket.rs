@@ -4,7 +4,8 @@
 use super::auth::{bearer, origin_is_allowed, session_of};
 use super::branches::branch_id;
 use super::present::Present;
-use super::{ApiError, AppState, Inflow, WriteHalf};
+use super::websocket::{CloseFrame, Ended, Inbox, Message, SILENT_FOR, Sink, Upgrade};
+use super::{ApiError, AppState, WriteHalf};
 use crate::base::{BranchId, Permission};
 use crate::branch::{
     AtOnce, Channel, ConnectionId, DocError, Document, Hub, Incoming, Join, Member, Outbox, Wire, Wrote,
@@ -15,12 +16,10 @@ use crate::crdt::state_vector;
 use crate::store::SessionRow;
 use axum::body::Bytes;
 use axum::extract::ws::rejection::WebSocketUpgradeRejection;
-use axum::extract::ws::{CloseFrame, Message, WebSocket, WebSocketUpgrade};
 use axum::extract::{Extension, Path, Query, State};
 use axum::http::{HeaderMap, header};
 use axum::response::Response;
-use futures_util::stream::{SplitSink, SplitStream};
-use futures_util::{SinkExt, StreamExt};
+use futures_util::SinkExt;
 use parking_lot::Mutex;
 use secrecy::ExposeSecret;
 use serde::Deserialize;
@@ -35,16 +34,10 @@ use utoipa_axum::routes;
 
 /// Bytes of one frame: the largest document as one update, and some room.
 const MAX_FRAME: usize = 32 * 1024 * 1024;
-/// tungstenite keeps a read buffer of this size per connection; its default is 128 KiB.
-const READ_BUFFER: usize = 4 * 1024;
-/// All that a socket brings before authentication.
-const MAX_BYTES_BEFORE_TOKEN: usize = 64 * 1024;
 /// A socket without a token is closed after this long.
 const TOKEN_WITHIN: Duration = Duration::from_secs(10);
 /// Signs of life from us: stock clients reconnect after 30 s without a message.
 pub(crate) const PING_EVERY: Duration = Duration::from_secs(20);
-/// A socket that answers no ping for this long is dropped.
-pub(crate) const SILENT_FOR: Duration = Duration::from_secs(60);
 /// Documents on one Hocuspocus socket.
 const MAX_DOCUMENTS: usize = 1_000;
 
@@ -62,15 +55,6 @@ pub(super) const MALFORMED: u16 = 4400;
 #[derive(Deserialize)]
 pub(super) struct Params {
     token: Option<String>,
-}
-
-/// With frames of at most `max_frame` bytes.
-pub(crate) fn sized(upgrade: WebSocketUpgrade, max_frame: usize) -> WebSocketUpgrade {
-    upgrade
-        .max_message_size(max_frame)
-        .max_frame_size(max_frame)
-        .read_buffer_size(READ_BUFFER)
-        .write_buffer_size(READ_BUFFER)
 }
 
 /// What both kinds of socket share.
@@ -145,7 +129,7 @@ async fn docs(
     Query(params): Query<Params>,
     half: Option<Extension<WriteHalf>>,
     headers: HeaderMap,
-    upgrade: Result<WebSocketUpgrade, WebSocketUpgradeRejection>,
+    upgrade: Result<Upgrade, WebSocketUpgradeRejection>,
 ) -> Result<Response, ApiError> {
     let branch = branch_id(&branch)?;
     let (row, permission) = caller(&state, &branch, &headers, params.token.as_deref()).await?;
@@ -154,12 +138,12 @@ async fn docs(
     let hub = state.branches.hub(&branch).await?;
     let mut present = Present::take(&state, hub, &row).await?;
     let span = Span::current();
-    Ok(sized(upgrade, MAX_FRAME).protocols([PROTOCOL]).on_upgrade(move |socket| async move {
+    Ok(upgrade.protocol(PROTOCOL).run(MAX_FRAME, move |sink, mut inbox| async move {
         let line = Line::new(&state, half);
-        let (sink, stream) = socket.split();
+        inbox.admit(&branch);
         let talk = async {
             match open(&present.hub, &path, &present.member, permission).await {
-                Ok(document) => talk_y(&line, document, stream, &mut present, permission).await,
+                Ok(document) => talk_y(&line, document, &mut inbox, &mut present, permission).await,
                 Err(error) => line.outbox.close(close_code(&error), error.to_string()),
             }
         };
@@ -212,13 +196,11 @@ fn close_code(error: &DocError) -> u16 {
 async fn run(
     state: &AppState,
     line: &Arc<Line>,
-    sink: SplitSink<WebSocket, Message>,
+    sink: Sink,
     talk: impl Future<Output = ()>,
     alive: Bytes,
     protocol: &'static str,
 ) {
-    // The task is axum's; shutdown waits for it all the same.
-    let _held = state.tasks.hold();
     let open = metrics::gauge!("perch_sockets", "protocol" => protocol);
     open.increment(1);
     info!(protocol, "socket opened");
@@ -269,11 +251,7 @@ async fn run(
 }
 
 /// Writes what is to go out. Returns why the socket was closed, or nothing when the other end is gone.
-async fn write_out(
-    line: Arc<Line>,
-    mut sink: SplitSink<WebSocket, Message>,
-    alive: Bytes,
-) -> Option<(u16, String)> {
+async fn write_out(line: Arc<Line>, mut sink: Sink, alive: Bytes) -> Option<(u16, String)> {
     let mut ping = tokio::time::interval_at(Instant::now() + PING_EVERY, PING_EVERY);
     ping.set_missed_tick_behavior(tokio::time::MissedTickBehavior::Delay);
     loop {
@@ -297,7 +275,7 @@ async fn write_out(
             while reason.len() > 120 {
                 reason.pop();
             }
-            let frame = CloseFrame { code: close.code, reason: reason.as_str().into() };
+            let frame = CloseFrame { code: close.code.into(), reason: reason.as_str().into() };
             let _ = sink.send(Message::Close(Some(frame))).await;
             let _ = sink.close().await;
             return Some((close.code, reason));
@@ -313,22 +291,19 @@ async fn write_out(
     }
 }
 
-/// The next binary frame; `None` at the end of the socket, or when nothing came for too long. A socket that does not
-/// take its answers is not read, so that they stay bounded.
-async fn next_frame(line: &Line, stream: &mut SplitStream<WebSocket>) -> Option<Bytes> {
+/// The next binary frame, until the socket ends, or nothing came for too long. A socket that does not take its answers is
+/// not read, so that they stay bounded.
+async fn next_frame(line: &Line, inbox: &mut Inbox) -> Result<Bytes, Ended> {
     loop {
-        let read = async {
-            line.outbox.room().await;
-            stream.next().await
-        };
-        let message = tokio::time::timeout(SILENT_FOR, read).await.ok()??;
-        match message.ok()? {
+        inbox.handed_on();
+        tokio::time::timeout(SILENT_FOR, line.outbox.room()).await.map_err(|_| Ended::Gone)?;
+        match inbox.next().await? {
             Message::Binary(bytes) => {
                 line.received.increment(bytes.len() as u64);
-                return Some(bytes);
+                return Ok(bytes);
             }
             Message::Ping(_) | Message::Pong(_) => {}
-            Message::Text(_) | Message::Close(_) => return None,
+            Message::Text(_) | Message::Close(_) | Message::Frame(_) => return Err(Ended::Gone),
         }
     }
 }
@@ -346,7 +321,7 @@ fn incoming(frame: &Bytes, message: Sync<'_>) -> Option<Incoming> {
 async fn talk_y(
     line: &Line,
     document: Document,
-    mut stream: SplitStream<WebSocket>,
+    inbox: &mut Inbox,
     present: &mut Present,
     token: Permission,
 ) {
@@ -366,8 +341,8 @@ async fn talk_y(
     line.documents.lock().insert(0, document.clone());
     loop {
         tokio::select! {
-            frame = next_frame(line, &mut stream) => {
-                let Some(frame) = frame else { return };
+            frame = next_frame(line, inbox) => {
+                let Ok(frame) = frame else { return };
                 let Ok(messages) = frame::parse(&frame) else {
                     line.outbox.close(MALFORMED, "malformed frame");
                     return;
@@ -400,21 +375,18 @@ async fn talk_y(
 async fn collab(
     State(state): State<AppState>,
     Path(branch): Path<String>,
-    Extension(inflow): Extension<Inflow>,
     half: Option<Extension<WriteHalf>>,
     headers: HeaderMap,
-    upgrade: WebSocketUpgrade,
+    upgrade: Upgrade,
 ) -> Result<Response, ApiError> {
     let branch = branch_id(&branch)?;
     if !origin_is_allowed(&state, &headers) {
         return Err(ApiError::forbidden("pages of this origin are not allowed; see --allowed-origin"));
     }
     let span = Span::current();
-    Ok(sized(upgrade, MAX_FRAME).on_upgrade(move |socket| async move {
-        inflow.limit(MAX_BYTES_BEFORE_TOKEN);
+    Ok(upgrade.run(MAX_FRAME, move |sink, mut inbox| async move {
         let line = Line::new(&state, half);
-        let (sink, stream) = socket.split();
-        let talk = talk_hocuspocus(&state, &line, &branch, &inflow, stream);
+        let talk = talk_hocuspocus(&state, &line, &branch, &mut inbox);
         Box::pin(run(&state, &line, sink, talk, hocuspocus::ping(), "hocuspocus").instrument(span)).await;
     }))
 }
@@ -428,26 +400,16 @@ struct Opened {
 }
 
 /// Frames before the first token are refused: only the authentication message may come first.
-async fn talk_hocuspocus(
-    state: &AppState,
-    line: &Line,
-    branch: &BranchId,
-    inflow: &Inflow,
-    mut stream: SplitStream<WebSocket>,
-) {
+async fn talk_hocuspocus(state: &AppState, line: &Line, branch: &BranchId, inbox: &mut Inbox) {
     let mut opened: HashMap<Arc<str>, Opened> = HashMap::new();
     let mut present: Option<Present> = None;
     let mut channels: Channel = 0;
     let deadline = Instant::now() + TOKEN_WITHIN;
     loop {
         let frame = tokio::select! {
-            frame = next_frame(line, &mut stream) => frame,
+            frame = next_frame(line, inbox) => frame,
             () = tokio::time::sleep_until(deadline), if present.is_none() => {
                 line.outbox.close(FORBIDDEN, "no token within 10 s");
-                return;
-            }
-            () = inflow.used_up(), if present.is_none() => {
-                line.outbox.close(MALFORMED, "more than 64 KiB before the token");
                 return;
             }
             welcome = async {
@@ -470,7 +432,14 @@ async fn talk_hocuspocus(
                 continue;
             }
         };
-        let Some(frame) = frame else { return };
+        let frame = match frame {
+            Ok(frame) => frame,
+            Err(Ended::TooMuch) => {
+                line.outbox.close(MALFORMED, "more than 64 KiB before the token");
+                return;
+            }
+            Err(Ended::Gone) => return,
+        };
         let (name, body) = match hocuspocus::parse(&frame) {
             Ok(Frame::Ping) => {
                 line.outbox.answer(hocuspocus::pong());
@@ -512,7 +481,7 @@ async fn talk_hocuspocus(
                     }
                 };
                 let Present { hub, member, .. } = present.insert(entered);
-                inflow.free();
+                inbox.admit(branch);
                 if let Some(old) = opened.remove(name) {
                     line.documents.lock().remove(&old.channel);
                     old.document.leave(line.name(old.channel)).await;

@@ -1,6 +1,6 @@
 //! What handlers share: handles, and how clients reach perch.
 
-use super::{ApiError, Limits};
+use super::{ApiError, Budgets, Limits};
 use crate::audit::Audit;
 use crate::base::{Clock, Tasks};
 use crate::branch::Branches;
@@ -25,6 +25,8 @@ pub struct Site {
     pub preview_domain: String,
     /// How often, and how many at once, may ask.
     pub limits: Limits,
+    /// What messages of sockets may hold until they are whole.
+    pub messages: Budgets,
 }
 
 impl Site {

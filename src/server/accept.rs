@@ -5,7 +5,7 @@
 
 use super::tls::Tls;
 use crate::base::Tasks;
-use crate::http::{Inflow, Peer, WriteHalf};
+use crate::http::{Peer, WriteHalf};
 use axum::Router;
 use axum::body::Body;
 use hyper::body::{Body as _, Incoming};
@@ -18,7 +18,7 @@ use std::io;
 use std::net::{IpAddr, SocketAddr};
 use std::pin::{Pin, pin};
 use std::sync::Arc;
-use std::task::{Context, Poll, ready};
+use std::task::{Context, Poll};
 use std::time::Duration;
 use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 use tokio::net::tcp::OwnedReadHalf;
@@ -162,12 +162,11 @@ impl Door {
     async fn serve(&self, stream: TcpStream, address: SocketAddr, slot: Slot) {
         let peer = Peer { address: address.ip().to_canonical(), is_tls: self.tls.is_some() };
         metrics::gauge!("perch_connections").increment(1);
-        let inflow = Inflow::default();
         let (read, write) = stream.into_split();
         let write = WriteHalf::new(write);
-        let stream = Held { read, write: write.clone(), inflow: inflow.clone(), _slot: slot };
+        let stream = Held { read, write: write.clone(), _slot: slot };
         let Some(tls) = &self.tls else {
-            return self.serve_http1(stream, peer, inflow, Some(write)).await;
+            return self.serve_http1(stream, peer, Some(write)).await;
         };
         let stop = self.tasks.stopping();
         let shaken = tokio::select! {
@@ -176,16 +175,16 @@ impl Door {
         };
         match shaken {
             Ok(Ok(stream)) if stream.get_ref().1.alpn_protocol() == Some(b"h2") => {
-                self.serve_http2(stream, peer, inflow).await;
+                self.serve_http2(stream, peer).await;
             }
             // What is written past TLS would be no part of it.
-            Ok(Ok(stream)) => self.serve_http1(stream, peer, inflow, None).await,
+            Ok(Ok(stream)) => self.serve_http1(stream, peer, None).await,
             Ok(Err(error)) => debug!(%address, %error, "TLS handshake failed"),
             Err(_) => debug!(%address, "TLS handshake took too long"),
         }
     }
 
-    async fn serve_http1(&self, stream: impl Stream, peer: Peer, inflow: Inflow, write: Option<WriteHalf>) {
+    async fn serve_http1(&self, stream: impl Stream, peer: Peer, write: Option<WriteHalf>) {
         let app = self.app.clone();
         let connection = http1::Builder::new()
             .timer(TokioTimer::new())
@@ -196,14 +195,14 @@ impl Door {
                     if let Some(write) = &write {
                         request.extensions_mut().insert(write.clone());
                     }
-                    answer(app.clone(), request, peer, inflow.clone())
+                    answer(app.clone(), request, peer)
                 }),
             )
             .with_upgrades();
         self.finish(connection, http1::UpgradeableConnection::graceful_shutdown, peer).await;
     }
 
-    async fn serve_http2(&self, stream: impl Stream, peer: Peer, inflow: Inflow) {
+    async fn serve_http2(&self, stream: impl Stream, peer: Peer) {
         let app = self.app.clone();
         let connection = http2::Builder::new(Spawn(self.tasks.clone()))
             .timer(TokioTimer::new())
@@ -211,7 +210,7 @@ impl Door {
             .max_concurrent_streams(STREAMS)
             .serve_connection(
                 TokioIo::new(stream),
-                service_fn(move |request| answer(app.clone(), request, peer, inflow.clone())),
+                service_fn(move |request| answer(app.clone(), request, peer)),
             );
         self.finish(connection, http2::Connection::graceful_shutdown, peer).await;
     }
@@ -240,10 +239,8 @@ fn answer(
     mut app: Router,
     mut request: Request<Incoming>,
     peer: Peer,
-    inflow: Inflow,
 ) -> impl Future<Output = Result<axum::response::Response, std::convert::Infallible>> {
     request.extensions_mut().insert(peer);
-    request.extensions_mut().insert(inflow);
     // A body that is known to be empty stays so: wrapped, it would be passed on to previews as one of unknown length.
     app.call(request.map(|body| {
         let is_empty = body.is_end_stream();
@@ -273,7 +270,6 @@ impl<S: AsyncRead + AsyncWrite + Unpin + Send + 'static> Stream for S {}
 struct Held {
     read: OwnedReadHalf,
     write: WriteHalf,
-    inflow: Inflow,
     _slot: Slot,
 }
 
@@ -290,16 +286,7 @@ impl AsyncRead for Held {
         context: &mut Context<'_>,
         buffer: &mut ReadBuf<'_>,
     ) -> Poll<io::Result<()>> {
-        let Some(room) = ready!(self.inflow.poll_room(context)) else {
-            return Pin::new(&mut self.read).poll_read(context, buffer);
-        };
-        let room = room.min(buffer.remaining());
-        let mut part = ReadBuf::new(buffer.initialize_unfilled_to(room));
-        ready!(Pin::new(&mut self.read).poll_read(context, &mut part))?;
-        let read = part.filled().len();
-        buffer.advance(read);
-        self.inflow.took(read);
-        Poll::Ready(Ok(()))
+        Pin::new(&mut self.read).poll_read(context, buffer)
     }
 }
 

@@ -9,7 +9,7 @@ use crate::branch::{BranchOptions, Branches};
 use crate::compat::{self, Compat};
 use crate::config::Config;
 use crate::egress::{self, Target};
-use crate::http::{AppState, Bounds, Limits, Site, check_preview_domain, router};
+use crate::http::{AppState, Bounds, Budgets, Limits, Site, check_preview_domain, router};
 use crate::sandbox::{self, Cgroups, Level, Owners, Standing};
 use crate::session::{AgentOptions, Agents, Keys, end_link_token, first_owner_token, link_token, token_hash};
 use crate::store::{self, Store, StoreError};
@@ -145,6 +145,7 @@ impl Server {
             metrics_open: config.metrics_open,
             preview_domain: domain,
             limits: limits.clone(),
+            messages: Budgets::new(config.max_branch_socket_bytes, config.max_socket_bytes),
         };
         let state = AppState::new(store.clone(), branches, agents, keys, clock, site, owner);
         let options = compat::Options {

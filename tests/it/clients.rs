@@ -105,6 +105,7 @@ scenarios!(
     trace,
     pycrdt,
     attacks,
+    half_sent,
     h1,
     h2,
     h3,

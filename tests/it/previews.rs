@@ -97,6 +97,7 @@ async fn previews_of_two_branches() {
         metrics_open: false,
         preview_domain: "localhost".into(),
         limits: crate::agents::unlimited(),
+        messages: perch::http::Budgets::new(1 << 28, 1 << 30),
     };
     let owner = Some(token_hash(OWNER));
     let state = AppState::new(store, branches.clone(), crate::agents::none(&tasks), keys, clock, site, owner);

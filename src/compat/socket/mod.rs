@@ -33,17 +33,17 @@ pub(super) use turns::Order;
 use super::Compat;
 use super::seats::{self, Seated};
 use crate::base::BranchId;
-use crate::http::{ApiError, CLOSE_WITHIN, PING_EVERY, SILENT_FOR, sized};
+use crate::http::{
+    ApiError, CLOSE_WITHIN, CloseFrame, Inbox, Message, PING_EVERY, SILENT_FOR, Sink, Upgrade,
+};
 use axum::Router;
 use axum::extract::ws::rejection::WebSocketUpgradeRejection;
-use axum::extract::ws::{CloseFrame, Message, WebSocket, WebSocketUpgrade};
 use axum::extract::{Path, Query, State};
 use axum::http::{HeaderMap, StatusCode};
 use axum::response::{IntoResponse, Response};
 use axum::routing::get;
 use bytes::Bytes;
-use futures_util::stream::{SplitSink, SplitStream};
-use futures_util::{SinkExt, StreamExt};
+use futures_util::SinkExt;
 use outbound::{Frame, Next, Outbound};
 use secrecy::SecretString;
 use serde::Deserialize;
@@ -71,13 +71,13 @@ async fn agent(
     Path(branch): Path<String>,
     Query(query): Query<Token>,
     headers: HeaderMap,
-    upgrade: Result<WebSocketUpgrade, WebSocketUpgradeRejection>,
+    upgrade: Result<Upgrade, WebSocketUpgradeRejection>,
 ) -> Response {
     match open(compat, &branch, query.token, &headers).await {
         Ok(opened) => match upgrade {
             Ok(upgrade) => {
                 let span = Span::current();
-                sized(upgrade, MAX_FRAME).on_upgrade(move |socket| run(opened, socket).instrument(span))
+                upgrade.run(MAX_FRAME, move |sink, inbox| run(opened, sink, inbox).instrument(span))
             }
             Err(error) => error.into_response(),
         },
@@ -132,17 +132,15 @@ async fn open(
 }
 
 /// Runs a client's socket until it ends.
-async fn run(mut opened: Opened, socket: WebSocket) {
+async fn run(mut opened: Opened, sink: Sink, mut inbox: Inbox) {
     let client = Arc::clone(&opened.client);
     let tasks = client.app().tasks.clone();
-    // The task is axum's; shutdown waits for it all the same.
-    let _held = tasks.hold();
     let open = metrics::gauge!("perch_sockets", "protocol" => "sdk");
     open.increment(1);
     info!(protocol = "sdk", session = %client.session(), "socket opened");
-    let (sink, stream) = socket.split();
+    inbox.admit(client.hub.branch());
+    let read = read_in(&client, &mut inbox);
     let write = write_out(&client.out, sink);
-    let read = read_in(&client, stream);
     tokio::pin!(write, read);
     let mut is_reading = true;
     let mut deadline = Instant::now();
@@ -180,26 +178,24 @@ async fn run(mut opened: Opened, socket: WebSocket) {
 }
 
 /// Reads until the socket ends, or nothing came for too long although it was asked for a sign of life.
-async fn read_in(client: &Arc<Client>, mut stream: SplitStream<WebSocket>) {
+async fn read_in(client: &Arc<Client>, inbox: &mut Inbox) {
     loop {
-        let next = async {
-            client.out.room_to_read().await;
-            stream.next().await
-        };
-        let Ok(Some(Ok(message))) = tokio::time::timeout(SILENT_FOR, next).await else { return };
+        inbox.handed_on();
+        let Ok(()) = tokio::time::timeout(SILENT_FOR, client.out.room_to_read()).await else { return };
+        let Ok(message) = inbox.next().await else { return };
         match message {
             Message::Binary(frame) => dispatch::take(client, frame).await,
             // A heartbeat: an empty text, which wants any frame back. Nothing else comes as text.
             Message::Text(_) => client.out.alive(),
             Message::Pong(payload) => client.out.pong(&payload),
             Message::Ping(_) => {}
-            Message::Close(_) => return,
+            Message::Close(_) | Message::Frame(_) => return,
         }
     }
 }
 
 /// Writes what is to go out. Returns why the socket was closed, or nothing when the other end is gone.
-async fn write_out(out: &Outbound, mut sink: SplitSink<WebSocket, Message>) -> Option<(u16, &'static str)> {
+async fn write_out(out: &Outbound, mut sink: Sink) -> Option<(u16, &'static str)> {
     let mut ping = tokio::time::interval_at(Instant::now() + PING_EVERY, PING_EVERY);
     ping.set_missed_tick_behavior(tokio::time::MissedTickBehavior::Delay);
     loop {
@@ -223,7 +219,7 @@ async fn write_out(out: &Outbound, mut sink: SplitSink<WebSocket, Message>) -> O
                 sink.flush().await.ok()?;
             }
             Next::Close(code, reason) => {
-                let frame = CloseFrame { code, reason: reason.into() };
+                let frame = CloseFrame { code: code.into(), reason: reason.into() };
                 let _ = sink.send(Message::Close(Some(frame))).await;
                 let _ = sink.close().await;
                 return Some((code, reason));

@@ -5,18 +5,14 @@ use crate::branch::{Attachment, Close, Output, Shape, Size, TerminalError, Viewe
 use crate::http::branches::branch_id;
 use crate::http::error::terminal_code;
 use crate::http::present::Present;
-use crate::http::socket::{
-    CLOSE_WITHIN, FORBIDDEN, MALFORMED, PING_EVERY, PROTOCOL, SILENT_FOR, caller, sized,
-};
-use crate::http::{ApiError, AppState};
+use crate::http::socket::{CLOSE_WITHIN, FORBIDDEN, MALFORMED, PING_EVERY, PROTOCOL, caller};
+use crate::http::{ApiError, AppState, CloseFrame, Inbox, Message, Sink, Upgrade};
 use axum::body::Bytes;
 use axum::extract::ws::rejection::WebSocketUpgradeRejection;
-use axum::extract::ws::{CloseFrame, Message, WebSocket, WebSocketUpgrade};
 use axum::extract::{Path, Query, State};
 use axum::http::HeaderMap;
 use axum::response::Response;
-use futures_util::stream::{SplitSink, SplitStream};
-use futures_util::{SinkExt, StreamExt};
+use futures_util::SinkExt;
 use serde::{Deserialize, Serialize};
 use std::collections::BTreeSet;
 use std::sync::Arc;
@@ -96,7 +92,7 @@ async fn socket(
     Path((branch, terminal)): Path<(String, String)>,
     Query(params): Query<Params>,
     headers: HeaderMap,
-    upgrade: Result<WebSocketUpgrade, WebSocketUpgradeRejection>,
+    upgrade: Result<Upgrade, WebSocketUpgradeRejection>,
 ) -> Result<Response, ApiError> {
     let branch = branch_id(&branch)?;
     let (row, permission) = caller(&state, &branch, &headers, params.token.as_deref()).await?;
@@ -107,11 +103,12 @@ async fn socket(
     let terminal = hub.terminals().get(&id).ok_or(TerminalError::NotFound)?;
     let present = Present::take(&state, Arc::clone(&hub), &row).await?;
     let span = Span::current();
-    Ok(sized(upgrade, MAX_FRAME).protocols([PROTOCOL]).on_upgrade(move |socket| async move {
+    Ok(upgrade.protocol(PROTOCOL).run(MAX_FRAME, move |sink, mut inbox| async move {
+        inbox.admit(&branch);
         let member = Arc::clone(&present.member);
         let viewer = Viewer { member, token: permission, epoch: row.epoch };
         let attachment = Attachment::new(hub, terminal, viewer, state.next_connection());
-        Box::pin(run(&state, socket, attachment, present, &params).instrument(span)).await;
+        Box::pin(run(&state, (sink, &mut inbox), attachment, present, &params).instrument(span)).await;
     }))
 }
 
@@ -122,17 +119,14 @@ fn close(code: u16, reason: impl Into<String>) -> Close {
 /// Runs both halves of a socket until one ends. `None`: the other end is gone.
 async fn run(
     state: &AppState,
-    socket: WebSocket,
+    (mut sink, inbox): (Sink, &mut Inbox),
     attachment: Attachment,
     mut present: Present,
     params: &Params,
 ) {
-    // The task is axum's; shutdown waits for it all the same.
-    let _held = state.tasks.hold();
     let open = metrics::gauge!("perch_sockets", "protocol" => "terminal");
     open.increment(1);
     info!(terminal = %attachment.terminal().id(), "terminal socket opened");
-    let (mut sink, stream) = socket.split();
     let (refuse, refused) = mpsc::channel(REFUSALS);
     let ended = async {
         // Whoever may type or not is told by the writer, which asks for each piece of output.
@@ -140,12 +134,12 @@ async fn run(
     };
     let why = tokio::select! {
         why = write(&attachment, &mut sink, refused, params) => why,
-        why = read(&attachment, stream, &refuse, params.plain) => why,
+        why = read(&attachment, inbox, &refuse, params.plain) => why,
         () = ended => Some(close(FORBIDDEN, "the session was ended")),
         () = state.tasks.stopping().cancelled() => Some(close(1013, "perch is stopping; come back")),
     };
     if let Some(Close { code, reason }) = &why {
-        let frame = CloseFrame { code: *code, reason: reason.as_str().into() };
+        let frame = CloseFrame { code: (*code).into(), reason: reason.as_str().into() };
         let _ = timeout(CLOSE_WITHIN, async {
             let _ = sink.send(Message::Close(Some(frame))).await;
             let _ = sink.close().await;
@@ -170,7 +164,7 @@ fn told<'a>(attachment: &'a Attachment, shape: &'a Shape) -> Told<'a> {
 /// Writes output as fast as the other end takes it; what is dropped meanwhile is a gap, and nobody waits.
 async fn write(
     attachment: &Attachment,
-    sink: &mut SplitSink<WebSocket, Message>,
+    sink: &mut Sink,
     mut refused: mpsc::Receiver<Message>,
     params: &Params,
 ) -> Option<Close> {
@@ -212,13 +206,13 @@ async fn write(
 /// Takes what is typed. A refusal is told once for each reason, until something passes again.
 async fn read(
     attachment: &Attachment,
-    mut stream: SplitStream<WebSocket>,
+    inbox: &mut Inbox,
     refuse: &mpsc::Sender<Message>,
     is_plain: bool,
 ) -> Option<Close> {
     let mut last = None;
     loop {
-        let message = timeout(SILENT_FOR, stream.next()).await.ok()??.ok()?;
+        let message = inbox.next().await.ok()?;
         let outcome = match message {
             Message::Binary(bytes) => attachment.input(bytes).await,
             Message::Text(text) if is_plain => attachment.input(text.into()).await,
@@ -230,7 +224,7 @@ async fn read(
                 Err(_) => return Some(close(MALFORMED, "malformed message")),
             },
             Message::Ping(_) | Message::Pong(_) => continue,
-            Message::Close(_) => return None,
+            Message::Close(_) | Message::Frame(_) => return None,
         };
         match outcome {
             Ok(()) => last = None,

@@ -66,6 +66,7 @@ impl World {
                 metrics_open: false,
                 preview_domain: "localhost".into(),
                 limits: crate::agents::unlimited(),
+                messages: perch::http::Budgets::new(1 << 28, 1 << 30),
             },
             Arc::clone(&keys),
         );
