@@ -4,7 +4,7 @@
 use super::auth::{bearer, origin_is_allowed, session_of};
 use super::branches::branch_id;
 use super::present::Present;
-use super::websocket::{CloseFrame, Ended, Inbox, Message, SILENT_FOR, Sink, Upgrade};
+use super::websocket::{CloseFrame, Ended, Inbox, Message, SILENT_FOR, Sink, UNIT, Upgrade};
 use super::{ApiError, AppState, WriteHalf};
 use crate::base::{BranchId, Permission};
 use crate::branch::{
@@ -308,6 +308,15 @@ async fn next_frame(line: &Line, inbox: &mut Inbox) -> Result<Bytes, Ended> {
     }
 }
 
+/// Hands a message over. A large one holds its room until the document has worked on it, so that what waits for a document is
+/// small but for one message of each socket.
+async fn hand_over(document: &Document, name: ConnectionId, message: Incoming, frame: &Bytes) {
+    document.incoming(name, message).await;
+    if frame.len() > UNIT {
+        document.caught_up().await;
+    }
+}
+
 fn incoming(frame: &Bytes, message: Sync<'_>) -> Option<Incoming> {
     Some(match message {
         Sync::SyncStep1(vector) => Incoming::SyncStep1(state_vector(vector).ok()?),
@@ -352,7 +361,7 @@ async fn talk_y(
                         line.outbox.close(MALFORMED, "malformed state vector");
                         return;
                     };
-                    document.incoming(name, message).await;
+                    hand_over(&document, name, message, &frame).await;
                 }
             }
             welcome = present.still_welcome() => {
@@ -518,7 +527,7 @@ async fn talk_hocuspocus(state: &AppState, line: &Line, branch: &BranchId, inbox
                     line.outbox.close(MALFORMED, "malformed state vector");
                     return;
                 };
-                one.document.incoming(line.name(one.channel), message).await;
+                hand_over(&one.document, line.name(one.channel), message, &frame).await;
             }
             Body::Stateless => {}
             Body::Close => {

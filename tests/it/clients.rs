@@ -106,6 +106,7 @@ scenarios!(
     pycrdt,
     attacks,
     half_sent,
+    large_ones_wait,
     h1,
     h2,
     h3,

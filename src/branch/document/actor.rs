@@ -213,6 +213,7 @@ impl Actor {
                 self.retry_held().await;
             }
             Command::Drained(id) => self.on_drained(id),
+            Command::Reached(reply) => drop(reply.send(())),
             Command::Regrant(id) => self.on_regrant(id),
             Command::Flush(reply) => self.wait_for_disk(reply).await,
             Command::Write { grant, base, bytes, reply } => match self.write(&grant, base, &bytes).await {

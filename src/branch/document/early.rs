@@ -12,6 +12,7 @@ use super::disk::Shape;
 use super::open::OpenContext;
 use super::sync::{Connection, code};
 use super::{Command, ConnectionId, Incoming};
+use crate::base::heavy;
 use crate::branch::versions::Version;
 use crate::crdt::{ApplyError, SharedText, decode};
 use crate::store::Loaded;
@@ -44,10 +45,11 @@ pub(super) async fn is_whole(context: &OpenContext, path: &RelPath, loaded: &Loa
         return None;
     }
     let file = context.workspace.read(path, context.max_bytes).await.ok()??;
-    let is_known =
-        disk.synced_hash.as_deref().and_then(Version::from_slice) == Some(Version::of(&file.bytes));
-    let (text, format) = decode(&file.bytes).ok().filter(|_| is_known)?;
-    Some(Shape::new(format, &text))
+    let known = disk.synced_hash.as_deref().and_then(Version::from_slice)?;
+    heavy(file.bytes.len(), || {
+        let (text, format) = decode(&file.bytes).ok().filter(|_| Version::of(&file.bytes) == known)?;
+        Some(Shape::new(format, &text))
+    })
 }
 
 impl Early {

@@ -170,6 +170,8 @@ pub(in crate::branch) enum Command {
     Incoming(ConnectionId, Incoming),
     Leave(ConnectionId),
     Drained(ConnectionId),
+    /// Tells that all before it was worked on.
+    Reached(oneshot::Sender<()>),
     /// The member's right changed.
     Regrant(ConnectionId),
     /// Barrier: everything up to now is durable, on disk, and what the disk held before is in.
@@ -215,6 +217,7 @@ impl Command {
             Self::GiveWay(reply) => drop(reply.send(Err(DocError::Closed))),
             Self::Flush(reply) | Self::Write { reply, .. } => drop(reply.send(Err(DocError::Closed))),
             Self::Deleted(_)
+            | Self::Reached(_)
             | Self::Incoming(..)
             | Self::Leave(_)
             | Self::Drained(_)
@@ -295,6 +298,14 @@ impl Document {
     pub async fn incoming(&self, connection: ConnectionId, message: Incoming) {
         // A document that closed has told its connections so.
         let _ = self.commands.send(Command::Incoming(connection, message)).await;
+    }
+
+    /// Waits until all that was handed over before has been worked on; for who holds something large until then.
+    pub async fn caught_up(&self) {
+        let (reply, reached) = oneshot::channel();
+        if self.commands.send(Command::Reached(reply)).await.is_ok() {
+            let _ = reached.await;
+        }
     }
 
     /// Tells that the connection's outbox was written out after it had gone stale.

@@ -37,4 +37,4 @@ pub(crate) use upgrade::{Sink, Upgrade};
 
 /// Bytes of a message that are free, and that are drawn at once after them. It is more than what is typed, or a state
 /// vector, ever needs.
-const UNIT: usize = 64 * 1024;
+pub(crate) const UNIT: usize = 64 * 1024;

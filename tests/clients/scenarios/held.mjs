@@ -4,7 +4,7 @@ import fs from 'node:fs'
 import net from 'node:net'
 import path from 'node:path'
 import * as encoding from 'lib0/encoding'
-import { api, branch, eventually, perch, port, session, sleep, start, yClient } from '../harness.mjs'
+import { api, branch, eventually, holdDatabase, perch, port, session, sleep, start, yClient } from '../harness.mjs'
 import { rawH, rawY } from '../raw.mjs'
 
 const MIB = 1024 * 1024
@@ -109,4 +109,27 @@ export async function half_sent() {
   isOver = true
   await typing
   console.log(`half_sent: ${(most - before).toFixed(0)} MiB at most, ${stayed.toFixed(0)} MiB stayed, ${typed} lines typed`)
+}
+
+/** Large messages that perch can't work on, since its database is away, stay with their senders but for a few; none is lost. */
+export async function large_ones_wait() {
+  await start({}, ['--max-document-bytes', String(64 * MIB)])
+  const b = await branch()
+  const file = path.join(b.files, 'a.txt')
+  fs.writeFileSync(file, 'text\n')
+  const ann = await rawY(await session(b, 'ann'), 'a.txt').sync()
+  const release = await holdDatabase()
+  const before = memory()
+  // The first is on its way to the log, the next two wait for it: as much as may wait.
+  let update
+  for (let n = 0; n < 4; n++) ann.send('update', update = ann.typed(0, `${n}`.repeat(4 * MIB)))
+  // All the same, so that they say nothing new.
+  for (let n = 0; n < 60; n++) ann.send('update', update)
+  await sleep(3_000)
+  const [grown, left] = [memory() - before, ann.ws.bufferedAmount / MIB]
+  assert.ok(left > 150, `${left} MiB of 256 wait with their sender`)
+  assert.ok(grown < 120, `${grown} MiB more`)
+  await release()
+  await eventually('all are taken', () => ann.ws.bufferedAmount === 0, 60_000)
+  await eventually('on disk', () => fs.statSync(file).size === 16 * MIB + 5, 60_000)
 }
