@@ -14,7 +14,7 @@ use super::sync::{Connection, code};
 use super::{Command, ConnectionId, Incoming};
 use crate::base::heavy;
 use crate::branch::versions::Version;
-use crate::crdt::{ApplyError, SharedText, decode};
+use crate::crdt::{ApplyError, SharedText, decode, inspect};
 use crate::store::Loaded;
 use crate::workspace::RelPath;
 use bytes::Bytes;
@@ -46,7 +46,9 @@ pub(super) async fn is_whole(context: &OpenContext, path: &RelPath, loaded: &Loa
     }
     let file = context.workspace.read(path, context.max_bytes).await.ok()??;
     let known = disk.synced_hash.as_deref().and_then(Version::from_slice)?;
-    heavy(file.bytes.len(), || {
+    heavy(file.bytes.len() + loaded.snapshot.len(), || {
+        // One that is damaged is sent to nobody.
+        inspect(&loaded.snapshot).ok()?;
         let (text, format) = decode(&file.bytes).ok().filter(|_| Version::of(&file.bytes) == known)?;
         Some(Shape::new(format, &text))
     })

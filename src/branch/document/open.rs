@@ -19,6 +19,7 @@ use std::sync::Arc;
 use std::sync::atomic::Ordering;
 use tokio::sync::mpsc;
 use tokio_util::sync::CancellationToken;
+use tracing::warn;
 
 /// What every document of a branch uses.
 #[derive(Clone, Debug)]
@@ -165,7 +166,11 @@ async fn start(context: &OpenContext, path: &RelPath, loaded: Loaded) -> Result<
                     while let Ok(command) = receiver.try_recv() {
                         early.waiting.push(command);
                     }
+                    warn!(document.id = %loaded.row.id, "document `{path}` can't be loaded: {error}");
                     early.refuse(&error.to_string());
+                    let (path, document) = (path.to_string(), loaded.row.id);
+                    let reason = "failed".to_owned();
+                    context.events.publish(&Event::DocumentClosed { path, document, reason });
                 }
             }
             drop(guard);

@@ -31,7 +31,9 @@ class Caret extends WidgetType {
     caret.style.setProperty('--who', this.color)
     const label = document.createElement('span')
     label.className = 'cm-other-name'
-    label.textContent = this.name
+    // No text in the page: when everything is selected and typed over, a browser may leave it behind in the line, and it
+    // would be read as typed.
+    label.dataset.name = this.name
     label.setAttribute('aria-hidden', 'true')
     caret.append(label)
     return caret

@@ -217,8 +217,8 @@ export async function guest_names() {
       await page.locator(`.persons [data-person="${name}"]`).waitFor()
     }
     await page.locator('.persons [data-person="Rita Reads"]').getByText('reads only').waitFor()
-    await editor(page).locator('.cm-other-name', { hasText: 'Eve Guest' }).waitFor({ state: 'attached' })
-    await editor(page).locator('.cm-other-name', { hasText: 'Rita Reads' }).waitFor({ state: 'attached' })
+    await editor(page).locator('.cm-other-name[data-name="Eve Guest"]').waitFor({ state: 'attached' })
+    await editor(page).locator('.cm-other-name[data-name="Rita Reads"]').waitFor({ state: 'attached' })
   }
   await ann.keyboard.press('Control+Alt+b')
   await ann.locator('[data-who="Eve Guest"]').waitFor()

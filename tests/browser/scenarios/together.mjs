@@ -48,7 +48,7 @@ export async function together() {
     return texts.every((text) => text === texts[0] &&
       count(text, '// ann was here 😀') === 1 && count(text, '// bob was here é') === 1)
   })
-  const caretOf = (page) => page.locator('section.file:not([hidden]) .cm-other-name').allTextContents()
+  const caretOf = (page) => page.locator('section.file:not([hidden]) .cm-other-name').evaluateAll((names) => names.map(({ dataset }) => dataset.name))
   await eventually('each sees the other’s caret', async () =>
     (await caretOf(ann)).join() === 'Bob' && (await caretOf(bob)).join() === 'Ann Lee')
   await editor(bob).press('Shift+Control+Home')
@@ -103,7 +103,7 @@ export async function carets() {
   const watcher = await seat('w', 'Watcher')
   await editor(ann).pressSequentially('one\ntwo\nthree')
   const whoIsWhere = () => editor(watcher).evaluate((content) => [...content.querySelectorAll('.cm-line')].map((line) =>
-    [...line.querySelectorAll('.cm-other-name')].map(({ textContent }) => textContent).join()).join('|'))
+    [...line.querySelectorAll('.cm-other-name')].map(({ dataset }) => dataset.name).join()).join('|'))
   const colours = () => watcher.locator('.cm-other-caret').evaluateAll((carets) =>
     carets.map((caret) => caret.style.getPropertyValue('--who')))
   await editor(ann).press('Control+Home')

@@ -8,6 +8,7 @@ import WebSocket from 'ws'
 import { WebsocketProvider } from 'y-websocket'
 import * as Y from 'yjs'
 import { api, ask, atRest, branch, clients, count, crash, data, eventually, hClient, line, perch, session, start, token, url, yAgain, yClient } from '../harness.mjs'
+import { rawY } from '../raw.mjs'
 
 /** H7, H11: the process dies at each durable step of a write-back; whether the exchange happened is told by the inode. */
 export async function h11() {
@@ -103,6 +104,17 @@ export async function while_loaded() {
   // A copy from another history is told so, whatever is loaded.
   const other = yAgain(editors[0], ann, 'c.txt')
   await eventually('another history', () => other.closed?.code === 4409)
+
+  // A snapshot that is damaged is sent to nobody: whoever comes is told to come back.
+  await crash()
+  ask("update document_snapshot set data = substr(data, 3) where document_id in (select id from document where path = 'c.txt')")
+  for (const client of [...editors, late, other]) client.stop()
+  await start()
+  const broken = rawY(ann, 'c.txt')
+  await broken.open
+  broken.send('step1', Uint8Array.of(0))
+  await eventually('told to come back', () => broken.closed?.code === 4500)
+  assert.ok(broken.got.every(({ kind }) => kind !== 'step2'))
 }
 
 /** Programs that write to a file over and over keep nobody's typing from the file, nor their lines from editors. */
