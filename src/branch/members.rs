@@ -297,11 +297,12 @@ fn end(standing: &mut Standing) {
 }
 
 #[cfg(test)]
-mod tests {
+pub(super) mod tests {
     use super::*;
     use crate::base::{BranchId, Clock};
 
-    fn row(permission: Permission, updated_at_ms: i64) -> SessionRow {
+    /// A session as the database gives it.
+    pub(in crate::branch) fn row(permission: Permission, updated_at_ms: i64) -> SessionRow {
         SessionRow {
             branch_id: BranchId::generate(),
             id: "ann".parse().unwrap(),

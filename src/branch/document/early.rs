@@ -115,33 +115,18 @@ impl Early {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::base::{BranchId, Permission};
+    use crate::base::Permission;
     use crate::branch::document::Join;
-    use crate::branch::members::Members;
+    use crate::branch::members::{Members, tests::row};
     use crate::branch::outbox::Outbox;
     use crate::branch::wire::Wire;
     use crate::crdt::server_client;
-    use crate::store::SessionRow;
     use std::sync::Arc;
     use tokio::sync::oneshot;
 
     fn join(connection: ConnectionId) -> (Join, Arc<Outbox>) {
-        let row = SessionRow {
-            branch_id: BranchId::generate(),
-            id: "ann".parse().unwrap(),
-            permission: Permission::Write,
-            name: None,
-            email: None,
-            color: "#1f77b4".into(),
-            credited: true,
-            may_fork: false,
-            epoch: 1,
-            created_at_ms: 0,
-            updated_at_ms: 0,
-            ended_at_ms: None,
-        };
         let outbox = Arc::new(Outbox::default());
-        let member = Members::default().enter(&row);
+        let member = Members::default().enter(&row(Permission::Write, 0));
         let (token, wire) = (Permission::Write, Wire::YWebsocket);
         (Join { connection, member, token, outbox: Arc::clone(&outbox), channel: 0, wire }, outbox)
     }

@@ -157,7 +157,6 @@ struct Broadcast<'a> {
     wrote: usize,
 }
 
-#[derive(Clone)]
 struct Encoded {
     frame: Bytes,
     /// With its header, where it may be written at once.
@@ -165,33 +164,35 @@ struct Encoded {
 }
 
 impl Broadcast<'_> {
+    /// Names are the clients' spelling of one path: a handful. Past that, the last one is encoded anew each time.
+    const REMEMBERED: usize = 8;
+
     fn push(&mut self, connection: &Connection) -> Pushed {
-        let Encoded { frame, framed } = self.encoded(&connection.wire);
+        let at = self.encode_for(&connection.wire);
+        let (_, Encoded { frame, framed }) = &self.encoded[at];
         match framed {
             Some(framed) if self.at_once > 0 => {
                 self.at_once -= 1;
-                let pushed = connection.outbox.push_at_once(connection.channel, &frame, &framed);
+                let pushed = connection.outbox.push_at_once(connection.channel, frame, framed);
                 if pushed == Pushed::Written {
                     self.wrote += frame.len();
                 }
                 pushed
             }
-            _ => connection.outbox.push(connection.channel, frame),
+            _ => connection.outbox.push(connection.channel, frame.clone()),
         }
     }
 
-    fn encoded(&mut self, wire: &Wire) -> Encoded {
-        if let Some((_, encoded)) = self.encoded.iter().find(|(of, _)| of == wire) {
-            return encoded.clone();
+    /// Where among the encoded the one for a wire is.
+    fn encode_for(&mut self, wire: &Wire) -> usize {
+        if let Some(at) = self.encoded.iter().position(|(of, _)| of == wire) {
+            return at;
         }
         let frame = (self.encode)(wire, self.payload);
         let framed = (self.at_once > 0 && frame.len() <= MAX_AT_ONCE).then(|| framed(&frame));
-        let encoded = Encoded { frame, framed };
-        // Names are the clients' spelling of one path: a handful. Past that, encode anew instead of remembering.
-        if self.encoded.len() < 8 {
-            self.encoded.push((wire.clone(), encoded.clone()));
-        }
-        encoded
+        self.encoded.truncate(Self::REMEMBERED - 1);
+        self.encoded.push((wire.clone(), Encoded { frame, framed }));
+        self.encoded.len() - 1
     }
 }
 
