@@ -56,12 +56,16 @@ pub struct Failure {
     pub files: Vec<RelPath>,
 }
 
+/// What `git stash push` says, unless it is to be quiet, where `refs/stash` can't be written.
+pub(super) const STASH_IS_LOCKED: &str = "Cannot save the current status";
+
 /// Each kind's words.
 const WORDS: &[(&str, Kind)] = &[
     ("not a git repository", Kind::NoRepository),
     ("Unable to create '", Kind::Locked),
     ("index.lock': File exists", Kind::Locked),
     ("cannot lock ref", Kind::Locked),
+    (STASH_IS_LOCKED, Kind::Locked),
     ("would be overwritten by", Kind::WouldOverwrite),
     ("would be removed by", Kind::WouldOverwrite),
     ("Please commit your changes or stash them", Kind::WouldOverwrite),

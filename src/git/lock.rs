@@ -1,8 +1,16 @@
 //! Which lock stands in the way, by what git said.
 
+use super::failure::STASH_IS_LOCKED;
+
+/// The lock of the list of stashes.
+pub const STASH_LOCK: &str = "refs/stash.lock";
+
 /// The lock's name beneath `.git`, as `index.lock`.
 #[must_use]
 pub fn lock_in_the_way(said: &str) -> Option<String> {
+    if said.contains(STASH_IS_LOCKED) {
+        return Some(STASH_LOCK.to_owned());
+    }
     let (_, rest) = said.split_once("Unable to create '")?;
     let (path, _) = rest.split_once("': File exists")?;
     let name = match path.split_once("/.git/") {
@@ -23,6 +31,7 @@ mod tests {
         assert_eq!(lock_in_the_way(said).as_deref(), Some("index.lock"));
         let said = "error: cannot lock ref 'HEAD': Unable to create '.git/refs/heads/a b.lock': File exists.";
         assert_eq!(lock_in_the_way(said).as_deref(), Some("refs/heads/a b.lock"));
+        assert_eq!(lock_in_the_way(STASH_IS_LOCKED).as_deref(), Some(STASH_LOCK));
         for other in [
             "",
             "Unable to create '/x/index.lock': File exists",

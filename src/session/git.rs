@@ -96,6 +96,15 @@ impl Git {
         Self { locks: Some(locks), ..self }
     }
 
+    /// Waits until nobody holds the lock, for a while, and removes it if it was left behind: for a command of two steps, which
+    /// can't be run again once the first is done. `name`: beneath `.git`.
+    pub async fn free(&self, name: &str) {
+        if let Some(locks) = &self.locks {
+            // Git itself says so if somebody still holds it.
+            locks.free(name).await;
+        }
+    }
+
     /// Whom commits name.
     ///
     /// # Errors

@@ -159,6 +159,20 @@ pub struct Loaded {
     pub asides: Vec<String>,
 }
 
+impl Loaded {
+    /// Where its log ends.
+    #[must_use]
+    pub fn position(&self) -> i64 {
+        self.log.last().map_or(self.snapshot_position, |row| row.position)
+    }
+
+    /// Something of it was not written to the file.
+    #[must_use]
+    pub fn is_ahead_of_its_file(&self) -> bool {
+        self.position() > self.row.disk.synced_position
+    }
+}
+
 #[derive(sqlx::FromRow)]
 struct Row {
     id: String,

@@ -1,7 +1,7 @@
 // Views as people see them: wide, narrow and on a phone, light and dark. In each: nothing is cut off or covered, and no serious
 // fault of accessibility. With PERCH_SHOTS=folder a picture of each is kept, to be looked at.
 import assert from 'node:assert/strict'
-import { faults, misfits, picture } from './harness.mjs'
+import { faints, faults, misfits, picture } from './harness.mjs'
 
 const WINDOWS = [[1280, 800], [1024, 700], [390, 844]]
 /** Below this width the panels lie over the text. */
@@ -33,7 +33,9 @@ export class Gallery {
         await page.evaluate(() => new Promise((drawn) => requestAnimationFrame(() => requestAnimationFrame(drawn))))
         const what = `${name}-${colorScheme}-${width}`
         await picture(page, `look-${what}`)
-        this.#found.push(...await misfits(page, what), ...await faults(page, what))
+        // What lies where is the same in the dark: only colours are looked at again.
+        const found = colorScheme === 'light' ? [...await misfits(page, what), ...await faults(page, what)] : await faints(page, what)
+        this.#found.push(...found)
       }
       await back()
     }

@@ -17,7 +17,7 @@ export const PATIENCE_MS = Number(process.env.PERCH_PATIENCE ?? 30_000)
 export async function eventually(what, check) {
   const end = Date.now() + PATIENCE_MS
   let last
-  for (;;) {
+  for (let pause = 2; ; pause = Math.min(2 * pause, 25)) {
     try {
       const value = await check()
       if (value) return value
@@ -25,7 +25,7 @@ export async function eventually(what, check) {
       last = error
     }
     if (Date.now() > end) throw new Error(`never: ${what}${last ? `: ${last.message}` : ''}`)
-    await new Promise((resolve) => setTimeout(resolve, 25))
+    await new Promise((resolve) => setTimeout(resolve, pause))
   }
 }
 
@@ -210,16 +210,19 @@ export async function visitor(stage, secret, as = 'Eve') {
 const axe = fs.readFileSync(new URL('node_modules/axe-core/axe.min.js', import.meta.url), 'utf8')
 
 /** What axe calls serious or critical in what the page shows now, or in those parts, in words; frames of other sites are theirs. */
-export async function faults(page, what, ...within) {
+export const faults = (page, what, ...within) => faultsOf(page, what, within)
+/** What of it is too faint to read: the one of axe's rules that is about colours. */
+export const faints = (page, what) => faultsOf(page, what, [], ['color-contrast'])
+async function faultsOf(page, what, within, rules) {
   // Nothing is looked at while it fades.
   await page.emulateMedia({ reducedMotion: 'reduce' })
   if (!await page.evaluate(() => 'axe' in window)) await page.evaluate(axe)
-  return page.evaluate(async ([what, parts]) => {
+  return page.evaluate(async ([what, parts, rules]) => {
     const { violations } = await window.axe.run(parts.length === 0 ? document : { include: parts.map((part) => [part]) },
-      { iframes: false, resultTypes: ['violations'] })
+      { iframes: false, resultTypes: ['violations'], ...rules && { runOnly: rules } })
     return violations.filter(({ impact }) => impact === 'serious' || impact === 'critical').flatMap(({ id, nodes }) =>
       nodes.map(({ target, failureSummary }) => `${what}: ${id}: ${target.join(' ')}: ${failureSummary.replaceAll('\n', ' ')}`))
-  }, [what, within])
+  }, [what, within, rules])
 }
 
 /** No serious fault of accessibility is in what the page shows now, or in those parts. */

@@ -22,7 +22,8 @@ export const sleep = (ms) => new Promise((resolve) => setTimeout(resolve, ms))
 export async function eventually(what, check, within = Number(process.env.PERCH_PATIENCE ?? 30_000)) {
   const end = Date.now() + within
   let last
-  for (;;) {
+  // Most things take a moment; what takes longer is looked at less often.
+  for (let pause = 2; ; pause = Math.min(2 * pause, 25)) {
     try {
       const value = await check()
       if (value) return value
@@ -30,7 +31,7 @@ export async function eventually(what, check, within = Number(process.env.PERCH_
       last = error
     }
     if (Date.now() > end) throw new Error(`never: ${what}${last ? `: ${last.message}` : ''}`)
-    await sleep(25)
+    await sleep(pause)
   }
 }
 export const freePort = () => new Promise((resolve) => {

@@ -13,8 +13,6 @@ fn run(scenario: &str) {
     let mut node = Command::new("node");
     node.current_dir(&tests).args(["page.mjs", env!("CARGO_BIN_EXE_perch"), scenario]);
     node.env_remove("DATABASE_URL").env_remove("PERCH_OWNER_TOKEN");
-    // Pictures of the views, to be looked at.
-    node.env("PERCH_SHOTS", tests.join("shots"));
     let output = node.output().expect("node can be started");
     let said = String::from_utf8_lossy(&output.stdout);
     let complained = String::from_utf8_lossy(&output.stderr);

@@ -166,6 +166,7 @@ scenarios!(
     git_stash,
     git_restore,
     git_stale_lock,
+    git_killed_at_a_file,
     git_merge_hostile,
     git_random,
     git_killed_between,

@@ -55,28 +55,44 @@ pub(in crate::branch) async fn open(
 ) -> Result<Document, DocError> {
     let row = context.store.live_document(&context.branch, path.as_str()).await.map_err(store_error)?;
     let id = match row {
-        Some(row) => {
-            let was_there = row.disk.synced_hash.is_some() && row.disk.intent.is_none();
-            let gone = was_there
-                && context
-                    .workspace
-                    .stat(path)
-                    .await
-                    .map_err(|error| DocError::Disk(error.to_string()))?
-                    .is_none();
-            if gone {
-                // Deleted while nobody had it open: that generation has ended.
-                let now_ms = context.clock.now_ms();
-                context.store.close_document(&row.id, "deleted", None, now_ms).await.map_err(store_error)?;
-                seed(context, path, may_create).await?
-            } else {
-                row.id
-            }
-        }
+        Some(row) => row.id,
         None => seed(context, path, may_create).await?,
     };
-    let loaded = context.store.load(&id).await.map_err(store_error)?.ok_or(DocError::Closed)?;
+    let mut loaded = load(context, &id).await?;
+    if loaded.row.disk.synced_hash.is_some() && is_gone(context, path).await? {
+        if loaded.is_ahead_of_its_file() && a_git_was_killed(context).await {
+            // As for a document that has no file yet: it comes with what is written next.
+            loaded.row.disk.synced_hash = None;
+        } else if loaded.row.disk.intent.is_none() {
+            // Deleted while nobody had it open: that generation has ended.
+            let now_ms = context.clock.now_ms();
+            context.store.close_document(&id, "deleted", None, now_ms).await.map_err(store_error)?;
+            loaded = load(context, &seed(context, path, may_create).await?).await?;
+        }
+    }
     start(context, path, loaded).await
+}
+
+async fn load(context: &OpenContext, id: &DocumentId) -> Result<Loaded, DocError> {
+    context.store.load(id).await.map_err(store_error)?.ok_or(DocError::Closed)
+}
+
+async fn is_gone(context: &OpenContext, path: &RelPath) -> Result<bool, DocError> {
+    let stat = context.workspace.stat(path).await;
+    Ok(stat.map_err(|error| DocError::Disk(error.to_string()))?.is_none())
+}
+
+/// Whether one was ended while it worked on the files, as all are that run in sessions when perch is killed. Git replaces a
+/// file by removing it first: whoever typed into one that it had just removed did not see it go.
+async fn a_git_was_killed(context: &OpenContext) -> bool {
+    for lock in ["index.lock", "perch-index.lock"] {
+        if let Ok(Some(lock)) = context.workspace.git_lock(lock).await
+            && !lock.is_open
+        {
+            return true;
+        }
+    }
+    false
 }
 
 /// Seeds a new generation from the file, durable before the first client syncs.
@@ -202,7 +218,7 @@ fn actor(
     live: SharedText,
     commands: mpsc::Receiver<Command>,
 ) -> Actor {
-    let position = loaded.log.last().map_or(loaded.snapshot_position, |row| row.position);
+    let position = loaded.position();
     let (id, record) = (loaded.row.id, loaded.row.disk);
     let mut log = Log::new(id.clone(), context.log.clone(), position, Authors::load(&loaded.authors));
     log.loaded(loaded.snapshot.len(), &loaded.log);

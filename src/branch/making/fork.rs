@@ -57,16 +57,36 @@ fn without_credentials(config: &str) -> String {
             is_left_out = goes_on;
             continue;
         }
-        let lower = line.to_lowercase();
-        // A section may begin on the same line.
-        let key = lower.rsplit_once(']').map_or(lower.as_str(), |(_, key)| key).trim_start();
-        if lower.contains("extraheader") || key.starts_with("helper") {
+        let line_told = without_users(line);
+        // Without its users a line may read otherwise than it did.
+        if names_a_secret(line) || names_a_secret(&line_told) {
             is_left_out = goes_on;
             continue;
         }
-        told.push_str(&without_users(line));
+        told.push_str(&line_told);
     }
     told
+}
+
+fn names_a_secret(line: &str) -> bool {
+    let lower = line.to_lowercase();
+    lower.contains("extraheader") || after_sections(&lower).starts_with("helper")
+}
+
+/// A line's key and value: one or more sections may begin on the same line.
+fn after_sections(line: &str) -> &str {
+    let mut rest = line.trim_start();
+    while let Some(section) = rest.strip_prefix('[') {
+        let (mut is_quoted, mut is_escaped) = (false, false);
+        let end = section.find(|c| {
+            let was_escaped = is_escaped;
+            is_escaped = is_quoted && !was_escaped && c == '\\';
+            is_quoted ^= c == '"' && !was_escaped;
+            c == ']' && !is_quoted
+        });
+        rest = end.map_or("", |end| section[end + 1..].trim_start());
+    }
+    rest
 }
 
 fn without_users(line: &str) -> String {
@@ -102,7 +122,8 @@ mod tests {
         let config = "[core]\n\tbare = false\n[remote \"origin\"]\n\turl = https://ann:s3cret@host:8080/a@b.git\n\
             \tpushurl = \"ssh://git:s3cret@host/x\"\n[remote \"two\"]\n\turl = git@host:x\n\turl = HTTPS://s3cret@host\n\
             [http \"https://host/\"]\n\textraHeader = \"Authorization: \\\n s3cret\"\n\tsslVerify = true\n\
-            [credential] helper = !echo password=s3cret\n[url \"https://s3cret@host/\"]\n\tinsteadOf = https://host/\n";
+            [credential] helper = !echo password=s3cret\n[credential \"]\"][credential]helper = \"!f() { [ x ] && echo s3cret\"\n\
+            helper = \"!f() { [ $1 = get ] && echo password=s3cret; }; f\"\n[url \"https://s3cret@host/\"]\n\tinsteadOf = https://host/\n";
         let told = without_credentials(config);
         assert!(!told.contains("s3cret"), "{told}");
         for kept in [

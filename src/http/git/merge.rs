@@ -5,6 +5,7 @@
 //! shown and can be aborted, and gone on with in a shell only.
 
 use super::branches::check_message;
+use super::diff::resolve;
 use super::restore::{Held, commit_of, forget_stop, line, note_stop, stopped};
 use super::{Turn, Whose};
 use crate::base::{RestoreId, SessionId};
@@ -279,12 +280,9 @@ async fn merge(on: On, request: Result<Json<Merge>, JsonRejection>) -> Result<Js
         command = command.option(format!("--message={message}"));
     }
     Operation::now(&turn.hub, &turn.git).await?.none()?;
-    let other = commit_of(&turn.git, revision.as_str()).await?.ok_or_else(|| {
-        let detail = format!("there is no commit `{}`", revision.as_str());
-        ApiError::new(StatusCode::NOT_FOUND, "git_unknown_revision", detail)
-    })?;
+    let other = resolve(&turn.git, &revision).await?;
     let command = command.option("--end-of-options").revision(&revision);
-    join(&turn, &format!("before merge of {}", revision.as_str()), command, Some(&other)).await
+    join(&turn, &format!("before merge of {}", revision.as_str()), command, Some(other.as_str())).await
 }
 
 /// What is to be built upon.
@@ -312,10 +310,7 @@ async fn rebase(on: On, request: Result<Json<Rebase>, JsonRejection>) -> Result<
     let command = Command::new("rebase").options(options).by(turn.git.identity()?);
     let command = command.config("rebase.updateRefs", "false").config("rebase.autoSquash", "false");
     Operation::now(&turn.hub, &turn.git).await?.none()?;
-    if commit_of(&turn.git, onto.as_str()).await?.is_none() {
-        let detail = format!("there is no commit `{}`", onto.as_str());
-        return Err(ApiError::new(StatusCode::NOT_FOUND, "git_unknown_revision", detail));
-    }
+    resolve(&turn.git, &onto).await?;
     let command = command.option("--end-of-options").revision(&onto);
     join(&turn, &format!("before rebase onto {}", onto.as_str()), command, None).await
 }

@@ -645,6 +645,54 @@ export async function git_stale_lock() {
   // Of a reference.
   put(b, '.git/refs/heads/late.lock', '')
   await git('POST', b, bob, 'branches', { name: 'late' })
+  // Of the list of stashes, of which `git stash push` says nothing, and which `git stash pop` meets when the files are back already.
+  put(b, 'a.txt', 'put aside\n')
+  put(b, '.git/refs/stash.lock', '')
+  await git('POST', b, bob, 'stash', {})
+  put(b, '.git/refs/stash.lock', '')
+  await git('POST', b, bob, 'stash/0/pop')
+  assert.equal(read(b, 'a.txt'), 'put aside\n')
+  assert.equal((await git('GET', b, bob, 'stash')).stashes.length, 0)
+}
+
+/**
+ * A git that replaces a file removes it first. perch is killed in between, and that git with it: what was typed into the file is in it, and
+ * its editors go on. Without a git that was killed the file was deleted.
+ */
+export async function git_killed_at_a_file() {
+  await start()
+  const { b, people: [ann, bob] } = await repository({ 'a.txt': numbered(1, 20), '.gitattributes': '*.slow filter=slow\n' })
+  const [one, other] = [hClient(ann, 'a.txt'), yClient(bob, 'a.txt')]
+  const both = [one, other]
+  await eventually('synced', () => both.every((editor) => editor.synced()))
+  const tokens = []
+  for (const isGit of [true, false]) {
+    line(one, 'before', tokens)
+    await atRest(file(b, 'a.txt'), both, tokens)
+    if (isGit) {
+      // It has the index locked, as one that switches, and so what is typed stays out of the file.
+      await said(b, ann, "git config filter.slow.clean 'sleep 600; cat' && echo x > x.slow")
+      run(b, ann, 'git add x.slow').catch((error) => error)
+      await eventually('the lock is held', () => fs.existsSync(file(b, '.git/index.lock')))
+    }
+    line(one, 'late', tokens)
+    await eventually('acknowledged, and with the other', () => one.synced() && other.text.toString().includes(tokens.at(-1)))
+    if (isGit) fs.unlinkSync(file(b, 'a.txt'))
+    await crash()
+    if (!isGit) fs.unlinkSync(file(b, 'a.txt'))
+    await start()
+    if (isGit) {
+      await eventually('they go on', () => both.every((editor) => editor.synced()))
+      await atRest(file(b, 'a.txt'), both, tokens)
+      assert.ok(both.every((editor) => !editor.closed && !editor.refused))
+      await git('POST', b, bob, 'stash', {})
+      await git('POST', b, bob, 'stash/0/pop')
+      await atRest(file(b, 'a.txt'), both, tokens)
+    } else {
+      await eventually('it has ended', () => other.closed?.code === 4409)
+      assert.ok(!fs.existsSync(file(b, 'a.txt')))
+    }
+  }
 }
 
 /** What the repository names is not run: hooks, filters, drivers, strategies, helpers, steps of a rebase. */

@@ -97,7 +97,7 @@ export async function apart() {
   assert.equal(await said(b, ann, `cat /proc/${pid}/root/root/.private/deep/token`), secret)
   const tries = [
     'cat ~/.private/deep/token', 'cat ~/link', 'cat link', 'cat /run/perch/private/deep/token',
-    'cat /proc/*/root/root/.private/deep/token', 'cat /proc/*/cwd/.private/deep/token', 'cat /proc/*/fd/*', 'cat /proc/*/environ | tr "\\0" "\\n"',
+    'cat /proc/*/root/root/.private/deep/token', 'cat /proc/*/cwd/.private/deep/token', 'for f in /proc/*/fd/*; do timeout 0.2 cat $f; done', 'cat /proc/*/environ | tr "\\0" "\\n"',
     'find / -xdev -name token 2>/dev/null | xargs -r cat', `grep -rs ${secret} /root /tmp /project /run /dev/shm /var /home /mnt`,
     'mkdir -p ~/below; mount --bind /root ~/below; cat ~/below/.private/deep/token', 'umount ~/.private; cat ~/.private/deep/token',
     'mv ~/.private ~/moved; cat ~/moved/deep/token', 'unshare -Urm cat ~/.private/deep/token', 'nsenter -t 1 -m cat /root/.private/deep/token',

@@ -381,6 +381,9 @@ export async function refusals() {
   assert.match(await refused({ PERCH_SESSION_NETWORK_ALLOW: 'git.lan' }), /invalid value 'git.lan' for '--session-network-allow/)
   assert.match(await refused({ PERCH_OWNER_TOKEN: 'short' }), /PERCH_OWNER_TOKEN must have 16 or more/)
   assert.match(await refused({ PERCH_LOG: 'perch=loud' }), /PERCH_LOG: `perch=loud` is no log filter/)
+  // It waits for its database for half a minute: meanwhile the others are seen.
+  const nobody = `postgres://perch:secret@127.0.0.1:${await freePort()}/perch`
+  const without = process.env.DATABASE_URL ? null : refused({ PERCH_DATA: path.join(temp, 'elsewhere'), DATABASE_URL: nobody })
   const secret = 'postgres:/oops:secret'
   const malformed = await refused({ DATABASE_URL: secret })
   assert.match(malformed, /--database-url \(DATABASE_URL\)/)
@@ -393,9 +396,7 @@ export async function refusals() {
     const absent = process.env.DATABASE_URL.replace(/\/[^/]+$/, '/perch_absent')
     assert.match(lastLine(await refused({ ...elsewhere, DATABASE_URL: absent })), /database "perch_absent" does not exist/)
   } else {
-    const nobody = `postgres://perch:secret@127.0.0.1:${await freePort()}/perch`
-    const elsewhere = { PERCH_DATA: path.join(temp, 'elsewhere'), DATABASE_URL: nobody }
-    const said = await refused(elsewhere)
+    const said = await without
     assert.match(said, /trying again for 30 s/)
     assert.match(lastLine(said), /can't open the database.*Connection refused/)
     assert.ok(!said.includes('secret'), said)
