@@ -537,8 +537,22 @@ impl Hub {
     /// # Errors
     /// [`DocError`] says why the path is no document.
     pub async fn document(&self, path: &RelPath, may_create: bool) -> Result<Document, DocError> {
+        self.await_arrival(path).await;
+        if let Some(document) = self.open_now(path) {
+            return Ok(document);
+        }
         let place = self.place(path).await?;
         self.open_at(place, may_create).await.map(|(_, document)| document)
+    }
+
+    /// The document that is open by just this path, unless somebody is opening or moving it. Documents are named by resolved
+    /// paths, so the path needs no look at the disk; one that became a link, or leads through one, since then is about to
+    /// end its document, as for those who came before.
+    fn open_now(&self, path: &RelPath) -> Option<Document> {
+        let _tree = self.tree.try_read().ok()?;
+        let slot = self.slots.lock().get(path).cloned()?;
+        let held = slot.try_lock().ok()?;
+        held.clone().filter(|document| !document.is_closed())
     }
 
     pub(super) async fn place(&self, path: &RelPath) -> Result<Place, DocError> {

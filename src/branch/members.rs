@@ -268,6 +268,13 @@ impl Members {
         }
     }
 
+    /// The member of a session that holds something open: what is known of it is what its row says, since it hears of
+    /// each change.
+    #[must_use]
+    pub fn seated(&self, session: &SessionId) -> Option<Arc<Member>> {
+        self.present.lock().members.get(session).filter(|member| member.connected().count > 0).cloned()
+    }
+
     /// The connections of a session.
     #[must_use]
     pub fn connected(&self, session: &SessionId) -> Connected {
@@ -334,9 +341,11 @@ pub(super) mod tests {
         let mut heard = events.listen(None).unwrap();
         let (first, second) = (Seat::take(&ann, &events, 5), Seat::take(&ann, &events, 6));
         drop(first);
+        assert!(members.seated(ann.session()).is_some_and(|seated| Arc::ptr_eq(&seated, &ann)));
         assert_eq!(members.connected(ann.session()), Connected { count: 1, since_ms: 5 });
         drop(second);
         assert_eq!(members.connected(ann.session()).count, 0);
+        assert!(members.seated(ann.session()).is_none(), "it hears of nothing any more");
         events.close();
         let mut told = Vec::new();
         while let Some(one) = heard.next().await {

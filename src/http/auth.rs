@@ -5,7 +5,7 @@ use super::{ApiError, AppState};
 use crate::audit::By;
 use crate::base::{BranchId, Permission, SessionId, TokenId};
 use crate::branch::{Hub, WriteGrant};
-use crate::session::token_hash;
+use crate::session::{Claims, token_hash};
 use crate::store::SessionRow;
 use axum::extract::FromRequestParts;
 use axum::http::{HeaderMap, header, request::Parts};
@@ -67,6 +67,18 @@ async fn api_token(state: &AppState, token: &str) -> Result<Option<(bool, Option
     Ok(found.filter(|token| token.revoked_at_ms.is_none()).map(|token| (token.is_owner, Some(token.id))))
 }
 
+/// What a session token says, if it was made by this perch, for `branch` (any, where none is given), and has time left. Whether
+/// its session is still there and still takes it is another question.
+pub(super) fn claims_of(
+    state: &AppState,
+    token: &str,
+    branch: Option<&BranchId>,
+) -> Result<Claims, ApiError> {
+    let claims = state.keys.verify(token).ok();
+    let claims = claims.filter(|claims| branch.is_none_or(|branch| *branch == claims.branch));
+    claims.ok_or_else(ApiError::unauthorized)
+}
+
 /// The session of a session token, if it is valid at this moment for `branch` (any, where none is given), and the
 /// token's own right: the session may have less, and more again later.
 pub(super) async fn session_of(
@@ -74,10 +86,7 @@ pub(super) async fn session_of(
     token: &str,
     branch: Option<&BranchId>,
 ) -> Result<(SessionRow, Permission), ApiError> {
-    let claims = state.keys.verify(token).map_err(|_| ApiError::unauthorized())?;
-    if branch.is_some_and(|branch| *branch != claims.branch) {
-        return Err(ApiError::unauthorized());
-    }
+    let claims = claims_of(state, token, branch)?;
     let row = session_at(state, &claims.branch, &claims.session, claims.epoch).await?;
     Ok((row.ok_or_else(ApiError::unauthorized)?, claims.permission))
 }

@@ -1,7 +1,9 @@
 //! A session that holds something open: a document socket or an event stream.
 
+use super::auth::session_at;
 use super::{ApiError, AppState};
 use crate::branch::{Hub, Member, Seat, Standing};
+use crate::session::Claims;
 use crate::store::SessionRow;
 use std::sync::Arc;
 use tokio::sync::watch;
@@ -17,6 +19,28 @@ pub(crate) struct Present {
 }
 
 impl Present {
+    /// The session of a token. Where it has something open already, that hears of each change of it, and so does this: then
+    /// the database is not asked.
+    ///
+    /// # Errors
+    /// 401 when the session was ended, or its tokens revoked; those of opening the branch.
+    pub(crate) async fn of(state: &AppState, claims: &Claims) -> Result<Self, ApiError> {
+        if let Some(hub) = state.branches.opened(&claims.branch)
+            && let Some(member) = hub.members().seated(&claims.session)
+        {
+            let watch = member.watch();
+            let standing = member.standing();
+            if standing.epoch == claims.epoch && !standing.is_ended {
+                let seat = hub.sit(&member);
+                return Ok(Self { hub, member, watch, epoch: claims.epoch, _seat: seat });
+            }
+        }
+        let row = session_at(state, &claims.branch, &claims.session, claims.epoch).await?;
+        let row = row.ok_or_else(ApiError::unauthorized)?;
+        let hub = state.branches.hub(&claims.branch).await?;
+        Self::take(state, hub, &row).await
+    }
+
     /// The row is read again once changes are listened to: one since the first reading was told to nobody.
     ///
     /// # Errors

@@ -1,7 +1,7 @@
 //! Document sockets: y-websocket (one document each) and Hocuspocus (many on one). They frame and route; what a message
 //! means is the document's.
 
-use super::auth::{bearer, origin_is_allowed, session_of};
+use super::auth::{bearer, claims_of, origin_is_allowed};
 use super::branches::branch_id;
 use super::present::Present;
 use super::websocket::{CloseFrame, Ended, Inbox, Message, SILENT_FOR, Sink, UNIT, Upgrade};
@@ -13,7 +13,7 @@ use crate::branch::{
 use crate::crdt::frame::{self, Message as Sync};
 use crate::crdt::hocuspocus::{self, Body, Frame};
 use crate::crdt::state_vector;
-use crate::store::SessionRow;
+use crate::session::Claims;
 use axum::body::Bytes;
 use axum::extract::ws::rejection::WebSocketUpgradeRejection;
 use axum::extract::{Extension, Path, Query, State};
@@ -132,11 +132,11 @@ async fn docs(
     upgrade: Result<Upgrade, WebSocketUpgradeRejection>,
 ) -> Result<Response, ApiError> {
     let branch = branch_id(&branch)?;
-    let (row, permission) = caller(&state, &branch, &headers, params.token.as_deref()).await?;
+    let claims = claims(&state, &branch, &headers, params.token.as_deref())?;
     // Last, so that whoever has no token hears that first.
     let upgrade = upgrade.map_err(|error| ApiError::bad_request(error.body_text()))?;
-    let hub = state.branches.hub(&branch).await?;
-    let mut present = Present::take(&state, hub, &row).await?;
+    let permission = claims.permission;
+    let mut present = Present::of(&state, &claims).await?;
     let span = Span::current();
     Ok(upgrade.protocol(PROTOCOL).run(MAX_FRAME, move |sink, mut inbox| async move {
         let line = Line::new(&state, half);
@@ -152,21 +152,20 @@ async fn docs(
     }))
 }
 
-/// The session that opens a socket, and the right of its token: from the subprotocols, the header or the query. Only
-/// ever a session token: an API token is refused, in whichever of the places.
-pub(super) async fn caller(
+/// What the token of whoever opens a socket says: from the subprotocols, the header or the query. Only ever a session token:
+/// an API token is refused, in whichever of the places.
+pub(super) fn claims(
     state: &AppState,
     branch: &BranchId,
     headers: &HeaderMap,
     in_query: Option<&str>,
-) -> Result<(SessionRow, Permission), ApiError> {
+) -> Result<Claims, ApiError> {
     let token = in_protocol(headers).or_else(|| bearer(headers)).or(in_query);
-    let token = token.ok_or_else(ApiError::unauthorized)?;
-    let caller = session_of(state, token, Some(branch)).await?;
+    let claims = claims_of(state, token.ok_or_else(ApiError::unauthorized)?, Some(branch))?;
     if !origin_is_allowed(state, headers) {
         return Err(ApiError::forbidden("pages of this origin are not allowed; see --allowed-origin"));
     }
-    Ok(caller)
+    Ok(claims)
 }
 
 /// The token among the subprotocols `perch, perch.token.<token>`; `perch` is the one that is answered.
@@ -464,12 +463,11 @@ async fn talk_hocuspocus(state: &AppState, line: &Line, branch: &BranchId, inbox
         match body {
             Body::Token(token) => {
                 let entered = async {
-                    let (row, permission) = session_of(state, token.expose_secret(), Some(branch)).await?;
-                    if present.as_ref().is_some_and(|present| *present.member.session() != row.id) {
+                    let claims = claims_of(state, token.expose_secret(), Some(branch))?;
+                    if present.as_ref().is_some_and(|present| *present.member.session() != claims.session) {
                         return Ok(None);
                     }
-                    let hub = state.branches.hub(branch).await?;
-                    Ok::<_, ApiError>(Some((Present::take(state, hub, &row).await?, permission)))
+                    Ok::<_, ApiError>(Some((Present::of(state, &claims).await?, claims.permission)))
                 };
                 let (entered, permission) = match entered.await {
                     Ok(Some(entered)) => entered,

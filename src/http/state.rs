@@ -7,6 +7,7 @@ use crate::branch::Branches;
 use crate::session::{Agents, Keys, Tickets};
 use crate::store::Store;
 use axum::http::{HeaderMap, header};
+use std::ops::Deref;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 
@@ -45,21 +46,33 @@ impl Site {
     }
 }
 
-/// See the module's docs; cheap to clone.
+/// See the module's docs; cheap to clone: each layer of a request does.
 #[derive(Clone, Debug)]
-pub struct AppState {
+pub struct AppState(Arc<Handles>);
+
+impl Deref for AppState {
+    type Target = Handles;
+
+    fn deref(&self) -> &Handles {
+        &self.0
+    }
+}
+
+/// What an [`AppState`] leads to.
+#[derive(Debug)]
+pub struct Handles {
     pub(crate) store: Store,
     pub(crate) branches: Branches,
     pub(crate) audit: Audit,
     pub(crate) agents: Agents,
     pub(crate) keys: Arc<Keys>,
     pub(crate) clock: Clock,
-    pub(crate) site: Arc<Site>,
+    pub(crate) site: Site,
     /// Hash of the owner token of the environment.
-    pub(crate) owner: Option<Arc<[u8]>>,
+    pub(crate) owner: Option<Vec<u8>>,
     pub(crate) tasks: Tasks,
-    pub(crate) tickets: Arc<Tickets>,
-    connections: Arc<AtomicU64>,
+    pub(crate) tickets: Tickets,
+    connections: AtomicU64,
 }
 
 impl AppState {
@@ -75,8 +88,7 @@ impl AppState {
         owner: Option<Vec<u8>>,
     ) -> Self {
         let tasks = agents.tasks().clone();
-        let (site, owner) = (Arc::new(site), owner.map(Into::into));
-        Self {
+        Self(Arc::new(Handles {
             store,
             audit: branches.audit().clone(),
             branches,
@@ -86,9 +98,9 @@ impl AppState {
             site,
             owner,
             tasks,
-            tickets: Arc::default(),
-            connections: Arc::default(),
-        }
+            tickets: Tickets::default(),
+            connections: AtomicU64::default(),
+        }))
     }
 
     /// A number that no other connection of this process has.

@@ -1,4 +1,4 @@
-//! Unmodified npm clients against the real binary, on both databases; the scenarios are in `tests/clients/scenarios/`.
+//! Unmodified npm clients against the real binary, on both databases where these matter; the scenarios are in `tests/clients/scenarios/`.
 
 use std::path::{Path, PathBuf};
 use std::process::Command;
@@ -72,9 +72,11 @@ pub(crate) fn each_is_run(folder: &Path, run: &[&str]) {
 }
 
 macro_rules! scenarios {
-    ($($name:ident),*) => {
+    (both: $($name:ident),*; once: $($once:ident),*) => {
         mod sqlite {
             $(#[test] fn $name() { super::run(stringify!($name), None); })*
+            // What they look at is in the sandbox, in git, in files or on the wire: another database says nothing new.
+            $(#[test] fn $once() { super::run(stringify!($once), None); })*
         }
         mod postgres {
             $(#[test] fn $name() { super::on_postgres(stringify!($name)); })*
@@ -83,30 +85,25 @@ macro_rules! scenarios {
         #[test]
         fn each_scenario_is_run() {
             // The last ones are below, with what they need.
-            each_is_run(&folder(), &[$(stringify!($name),)* "database", "full", "proxied"]);
+            each_is_run(&folder(), &[$(stringify!($name),)* $(stringify!($once),)* "database", "full", "proxied"]);
         }
     };
 }
 
 scenarios!(
+    both:
     everyone,
     durable,
     readers,
     every_route,
     random,
-    slow,
-    crowd,
     moves,
     move_faults,
     doors,
     follows,
-    frames,
-    keys_together,
     trace,
     pycrdt,
     attacks,
-    half_sent,
-    large_ones_wait,
     h1,
     h2,
     h3,
@@ -121,53 +118,26 @@ scenarios!(
     h12,
     late_writers,
     while_loaded,
-    while_looked,
-    busy_file,
-    unwatched,
-    filler,
-    sealed,
     arrivals,
     blank_gives_way,
-    unread,
-    without_private,
     failed,
     search_behind,
-    tree,
     edits,
-    folders,
-    search,
-    file_rights,
-    file_links,
     history,
     forgotten,
     restored,
     events,
     people,
-    ignored,
-    git_events,
     git_status,
     git_co_authors,
     git_live_blame,
-    git_diff,
-    git_staging,
-    git_log,
-    git_hostile_diff,
-    git_remotes,
-    git_ssh,
-    git_levels,
-    git_credentials,
     git_tokens_hidden,
-    git_submodules,
-    git_branches,
     git_switch_live,
-    git_shell_live,
     git_merge_live,
     git_conflict_live,
     git_stash,
     git_restore,
-    git_stale_lock,
     git_killed_at_a_file,
-    git_merge_hostile,
     git_random,
     git_killed_between,
     git_killed_in_abort,
@@ -178,7 +148,6 @@ scenarios!(
     git_there_and_back,
     git_deleted_since,
     git_hunks_deleted_since,
-    git_tidy,
     git_forked,
     lagging,
     tokens,
@@ -187,7 +156,6 @@ scenarios!(
     links,
     link_guests,
     downloads,
-    downloads_folders,
     branches,
     deleted,
     forked,
@@ -200,22 +168,58 @@ scenarios!(
     audit,
     doctor,
     paced,
-    traced,
     upgraded,
     soak,
-    problems,
     openapi,
     observed,
     stops,
-    crowded,
-    tls,
     refusals,
     five_minutes,
     commands,
+    canary;
+    once:
+    slow,
+    crowd,
+    frames,
+    keys_together,
+    half_sent,
+    large_ones_wait,
+    while_looked,
+    busy_file,
+    unwatched,
+    filler,
+    sealed,
+    unread,
+    without_private,
+    tree,
+    folders,
+    search,
+    file_rights,
+    file_links,
+    ignored,
+    git_events,
+    git_diff,
+    git_staging,
+    git_log,
+    git_hostile_diff,
+    git_remotes,
+    git_ssh,
+    git_levels,
+    git_credentials,
+    git_submodules,
+    git_branches,
+    git_shell_live,
+    git_stale_lock,
+    git_merge_hostile,
+    git_tidy,
+    downloads_folders,
+    traced,
+    problems,
+    crowded,
+    tls,
     apart,
     inside_ends,
     greedy,
-    canary,
     levels,
     shells,
     neighbours,

@@ -5,7 +5,7 @@ use crate::branch::{Attachment, Close, Output, Shape, Size, TerminalError, Viewe
 use crate::http::branches::branch_id;
 use crate::http::error::terminal_code;
 use crate::http::present::Present;
-use crate::http::socket::{CLOSE_WITHIN, FORBIDDEN, MALFORMED, PING_EVERY, PROTOCOL, caller};
+use crate::http::socket::{CLOSE_WITHIN, FORBIDDEN, MALFORMED, PING_EVERY, PROTOCOL, claims};
 use crate::http::{ApiError, AppState, CloseFrame, Inbox, Message, Sink, Upgrade};
 use axum::body::Bytes;
 use axum::extract::ws::rejection::WebSocketUpgradeRejection;
@@ -95,18 +95,18 @@ async fn socket(
     upgrade: Result<Upgrade, WebSocketUpgradeRejection>,
 ) -> Result<Response, ApiError> {
     let branch = branch_id(&branch)?;
-    let (row, permission) = caller(&state, &branch, &headers, params.token.as_deref()).await?;
+    let claims = claims(&state, &branch, &headers, params.token.as_deref())?;
     // Last, so that whoever has no token hears that first.
     let upgrade = upgrade.map_err(|error| ApiError::bad_request(error.body_text()))?;
-    let hub = state.branches.hub(&branch).await?;
+    let present = Present::of(&state, &claims).await?;
+    let hub = Arc::clone(&present.hub);
     let id = terminal.parse().map_err(|_| TerminalError::NotFound)?;
     let terminal = hub.terminals().get(&id).ok_or(TerminalError::NotFound)?;
-    let present = Present::take(&state, Arc::clone(&hub), &row).await?;
     let span = Span::current();
     Ok(upgrade.protocol(PROTOCOL).run(MAX_FRAME, move |sink, mut inbox| async move {
         inbox.admit(&branch);
         let member = Arc::clone(&present.member);
-        let viewer = Viewer { member, token: permission, epoch: row.epoch };
+        let viewer = Viewer { member, token: claims.permission, epoch: claims.epoch };
         let attachment = Attachment::new(hub, terminal, viewer, state.next_connection());
         Box::pin(run(&state, (sink, &mut inbox), attachment, present, &params).instrument(span)).await;
     }))

@@ -53,7 +53,7 @@ where
             stream: stream.expect("axum has found one"),
             accept: accept(&parts.headers),
             budgets: app.site.messages.clone(),
-            tasks: app.tasks,
+            tasks: app.tasks.clone(),
         })
     }
 }

@@ -88,7 +88,6 @@ export class Workbench {
     this.files = new Files(this.session.files)
     this.shells = new Shells(this)
     this.people = new People(this)
-    const look = (): void => void this.files.refresh()
     const comeBack = (): void => this.events.wake()
     const warn = (event: BeforeUnloadEvent): void => {
       if (this.documents.isUnsaved) event.preventDefault()
@@ -116,7 +115,6 @@ export class Workbench {
       effect(() => { if (this.documents.ended.value !== null) void this.shelf?.clear() })
     )
     void this.bringBack()
-    look()
   }
 
   /** Opens the files in which something was typed that had not reached perch when a page was closed: then it is sent. */

@@ -322,7 +322,8 @@ export async function git_merge_live() {
   await commitAll(b, ann, 'typed too')
   await said(b, ann, 'git switch -qc third && sed -i "s/line 40$/line forty/" a.txt && git commit -qam third && git switch -q main')
   await atRest(file(b, 'a.txt'), both, tokens)
-  line(both[0], 'dirty', tokens)
+  // Far from what the other branch has changed.
+  both[0].text.insert(0, `${tokens[tokens.push(token('dirty')) - 1]}\n`)
   await eventually('sent', () => count(both[1].text.toString(), tokens.at(-1)) === 1)
   const no = await refused('POST', b, ann, 'merge', { revision: 'third' })
   assert.deepEqual([no.code, no.files], ['git_would_overwrite', ['a.txt']])

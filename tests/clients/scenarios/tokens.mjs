@@ -199,6 +199,13 @@ export async function sessions() {
   const again = await make({ id: 'ann', permission: 'write' })
   assert.ok(await put(again) < 300)
   assert.equal((await listed('ann')).color, '#123456')
+  // While she is there by the new token, which spares the next socket the database, the old one still opens none.
+  const there = [yClient(again, 'a.txt'), yClient(again, 'a.txt')]
+  await eventually('synced by the new token', () => there.every((client) => client.synced()))
+  const late = [yClient(ann, 'a.txt'), hClient(renewed, 'a.txt')]
+  await eventually('refused', () => late[1].refused)
+  assert.ok(!late[0].synced())
+  for (const client of [...there, ...late]) client.stop()
   // An ended session is a new one when it is asked for again; its old tokens stay refused, also after a restart.
   assert.equal((await api('DELETE', `${route}/ann`)).status, 204)
   assert.equal(await put(again), 401)
