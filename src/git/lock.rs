@@ -3,7 +3,17 @@
 use super::failure::STASH_IS_LOCKED;
 
 /// The lock of the list of stashes.
-pub const STASH_LOCK: &str = "refs/stash.lock";
+const STASH_LOCK: &str = "refs/stash.lock";
+/// What a command that changes files may lock on its way, beside the branch that is checked out.
+pub const STEP_LOCKS: [&str; 7] = [
+    "index.lock",
+    "HEAD.lock",
+    "ORIG_HEAD.lock",
+    "AUTO_MERGE.lock",
+    "REBASE_HEAD.lock",
+    "packed-refs.lock",
+    STASH_LOCK,
+];
 
 /// The lock's name beneath `.git`, as `index.lock`.
 #[must_use]

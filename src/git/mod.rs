@@ -46,7 +46,7 @@ pub use credential::{
 };
 pub use diff::{Between, Changed, FileDiff, LeftOut, NoPatch, chosen};
 pub use failure::{Failure, Kind};
-pub use lock::{STASH_LOCK, lock_in_the_way};
+pub use lock::{STEP_LOCKS, lock_in_the_way};
 pub use log::{CoAuthor, Commit, Signature, commit_hash};
 pub use merge::{Conflict, has_markers, parse_unmerged};
 pub use patch::{Hunk, Line, LineKind, Way, context_of};

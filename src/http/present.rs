@@ -25,9 +25,11 @@ impl Present {
     /// # Errors
     /// 401 when the session was ended, or its tokens revoked; those of opening the branch.
     pub(crate) async fn of(state: &AppState, claims: &Claims) -> Result<Self, ApiError> {
-        if let Some(hub) = state.branches.opened(&claims.branch)
-            && let Some(member) = hub.members().seated(&claims.session)
+        if let Some(open) = state.branches.opened(&claims.branch)
+            && let Some(member) = open.members().seated(&claims.session)
         {
+            // The same, and noted as asked for just now.
+            let hub = state.branches.hub(&claims.branch).await?;
             let watch = member.watch();
             let standing = member.standing();
             if standing.epoch == claims.epoch && !standing.is_ended {

@@ -4,7 +4,7 @@ use super::agents::AgentsError;
 use super::locks::Locks;
 use crate::agent::{Agent, AgentError, Event, Exit, Start, Stream};
 use crate::base::fault;
-use crate::git::{Command, Failure, Identity, Kind, is_of_repository, lock_in_the_way, neutral};
+use crate::git::{Command, Failure, Identity, Kind, STEP_LOCKS, is_of_repository, lock_in_the_way, neutral};
 use crate::store::SessionRow;
 use std::convert::Infallible;
 use std::sync::atomic::{AtomicU64, Ordering};
@@ -96,12 +96,15 @@ impl Git {
         Self { locks: Some(locks), ..self }
     }
 
-    /// Waits until nobody holds the lock, for a while, and removes it if it was left behind: for a command of two steps, which
-    /// can't be run again once the first is done. `name`: beneath `.git`.
-    pub async fn free(&self, name: &str) {
-        if let Some(locks) = &self.locks {
-            // Git itself says so if somebody still holds it.
-            locks.free(name).await;
+    /// Removes locks that were left behind, before a command that may meet one when it has changed files already: it can't
+    /// simply be run again then. `branch`: the one that is checked out, as `refs/heads/main`.
+    pub async fn sweep(&self, branch: Option<&str>) {
+        let Some(locks) = &self.locks else { return };
+        for name in STEP_LOCKS {
+            locks.sweep(name).await;
+        }
+        if let Some(branch) = branch {
+            locks.sweep(&format!("{branch}.lock")).await;
         }
     }
 

@@ -58,13 +58,36 @@ impl Locks {
         }
     }
 
+    /// Removes a lock that was left behind, once it is old enough for that to be told; one that somebody holds is none of
+    /// this. `name`: beneath `.git`.
+    pub async fn sweep(&self, name: &str) {
+        let files = self.hub.workspace();
+        while let Ok(Some(lock)) = files.git_lock(name).await
+            && !self.is_held(lock).await
+        {
+            if self.is_old(lock) {
+                self.free(name).await;
+                return;
+            }
+            tokio::time::sleep(LOOK_AGAIN).await;
+        }
+    }
+
     async fn is_left_behind(&self, lock: GitLock) -> bool {
-        if lock.is_open || self.hub.now_ms() - lock.modified_ms < LEFT_AFTER_MS {
-            return false;
+        self.is_old(lock) && !self.is_held(lock).await
+    }
+
+    fn is_old(&self, lock: GitLock) -> bool {
+        self.hub.now_ms() - lock.modified_ms >= LEFT_AFTER_MS
+    }
+
+    async fn is_held(&self, lock: GitLock) -> bool {
+        if lock.is_open {
+            return true;
         }
         // What began after it was made does not hold it.
         let sessions = self.agents.there_at(self.hub.branch(), lock.modified_ms + COARSE_MS);
-        tokio::task::spawn_blocking(move || !any_git(&sessions)).await.unwrap_or(false)
+        tokio::task::spawn_blocking(move || any_git(&sessions)).await.unwrap_or(true)
     }
 }
 

@@ -118,6 +118,7 @@ scenarios!(
     h12,
     late_writers,
     while_loaded,
+    missing_at_opening,
     arrivals,
     blank_gives_way,
     failed,

@@ -35,7 +35,7 @@ pub(super) const UNFINISHED: Duration = Duration::from_secs(1);
 pub(super) const UNFINISHED_AT_LATEST: Duration = Duration::from_secs(5);
 /// A path must be absent this long to count as deleted: editors and git replace files by unlink and create (H9).
 /// Longer than a rename from outside takes to be followed (`branch::moves`).
-const ABSENT_SETTLE: Duration = Duration::from_millis(1_000);
+pub(super) const ABSENT_SETTLE: Duration = Duration::from_millis(1_000);
 /// Between tries at a disk that refuses, doubling.
 const RETRY: (Duration, Duration) = (Duration::from_millis(500), Duration::from_secs(15));
 

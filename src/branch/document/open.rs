@@ -2,7 +2,7 @@
 
 use super::actor::Actor;
 use super::asides::Asides;
-use super::disk::Disk;
+use super::disk::{ABSENT_SETTLE, Disk};
 use super::early::{self, Early};
 use super::log::{Authors, Log};
 use super::recall::{Now, predecessor, whose};
@@ -17,9 +17,15 @@ use crate::workspace::{FsError, RelPath, Workspace};
 use bytes::Bytes;
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
+use std::time::Duration;
 use tokio::sync::mpsc;
+use tokio::time::Instant;
 use tokio_util::sync::CancellationToken;
 use tracing::warn;
+
+/// How often a file is looked for that is missing when its document is opened, and how long while a git is at work.
+const LOOK_AGAIN: Duration = Duration::from_millis(20);
+const GIT_AT_LATEST: Duration = Duration::from_secs(5);
 
 /// What every document of a branch uses.
 #[derive(Clone, Debug)]
@@ -77,9 +83,27 @@ async fn load(context: &OpenContext, id: &DocumentId) -> Result<Loaded, DocError
     context.store.load(id).await.map_err(store_error)?.ok_or(DocError::Closed)
 }
 
+/// Whether the file is gone for good: absent for as long as that takes for an open document too, and no git at work that may
+/// have removed it to replace it.
 async fn is_gone(context: &OpenContext, path: &RelPath) -> Result<bool, DocError> {
-    let stat = context.workspace.stat(path).await;
-    Ok(stat.map_err(|error| DocError::Disk(error.to_string()))?.is_none())
+    let began = Instant::now();
+    loop {
+        let stat = context.workspace.stat(path).await;
+        if stat.map_err(|error| DocError::Disk(error.to_string()))?.is_some() {
+            return Ok(false);
+        }
+        let waited = began.elapsed();
+        if waited >= GIT_AT_LATEST || (waited >= ABSENT_SETTLE && !is_git_at_work(context).await) {
+            return Ok(true);
+        }
+        tokio::time::sleep(LOOK_AGAIN).await;
+    }
+}
+
+/// A step of perch's own, or somebody's git in a shell.
+async fn is_git_at_work(context: &OpenContext) -> bool {
+    let lock = context.workspace.git_lock("index.lock").await;
+    context.writing.try_read().is_err() || lock.is_ok_and(|lock| lock.is_some_and(|lock| lock.is_open))
 }
 
 /// Whether one was ended while it worked on the files, as all are that run in sessions when perch is killed. Git replaces a

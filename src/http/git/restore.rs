@@ -78,6 +78,7 @@ impl Held {
 impl Turn {
     /// Begins a step that changes files; takes a restore point, `label` says before what.
     pub(super) async fn change(&self, label: &str) -> Result<Held, ApiError> {
+        self.git.sweep(current_branch(&self.git).await?.as_deref()).await;
         let guard = self.hub.hold_writing().await;
         let point = restore_point(self, label).await?;
         Ok(Held { hub: Arc::clone(&self.hub), guard, point })

@@ -6,7 +6,7 @@ use super::restore::line;
 use super::staging::with_nuls;
 use super::{Named, Turn, Whose};
 use crate::base::{RestoreId, SessionId};
-use crate::git::{Command, Kind, STASH_LOCK, Stash, links, parse_stashes};
+use crate::git::{Command, Kind, Stash, links, parse_stashes};
 use crate::http::branches::body;
 use crate::http::place::{On, Params};
 use crate::http::{ApiError, AppState};
@@ -175,8 +175,6 @@ async fn bring_back(
 ) -> Result<Json<Answer>, ApiError> {
     let turn = on.git_turn(which.session.as_ref()).await?;
     let name = named(&turn, &number, &which).await?;
-    // A pop that has brought the files back, but can't forget them, would find them in its way.
-    turn.git.free(STASH_LOCK).await;
     let held = turn.change(&format!("before stash {how}")).await?;
     let mut command = Command::new("stash").options([how, "--quiet", &name]);
     if let Ok(identity) = turn.git.identity() {

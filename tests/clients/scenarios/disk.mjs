@@ -71,6 +71,35 @@ export async function while_looked() {
   await atRest(file, [ann], tokens)
 }
 
+/** A file that is missing just when its document is opened again, as one that git replaces, has not gone: editors go on. */
+export async function missing_at_opening() {
+  await start()
+  const b = await branch()
+  const file = path.join(b.files, 'a.txt')
+  fs.writeFileSync(file, 'one\n')
+  const ann = yClient(await session(b, 'ann'), 'a.txt')
+  await eventually('synced', () => ann.synced())
+  const tokens = ['one']
+  line(ann, 'before', tokens)
+  const present = await atRest(file, [ann], tokens)
+  await crash()
+  line(ann, 'meanwhile', tokens)
+  fs.unlinkSync(file)
+  await start()
+  await eventually('she is back', () => ann.provider.wsconnected)
+  await sleep(300)
+  assert.ok(!ann.closed)
+  fs.writeFileSync(file, present)
+  await eventually('synced again', () => ann.synced())
+  await atRest(file, [ann], tokens)
+  assert.ok(!ann.closed)
+  // The control: gone for good.
+  await crash()
+  fs.unlinkSync(file)
+  await start()
+  await eventually('it has ended', () => ann.closed?.code === 4409)
+}
+
 /** A large file while it is loaded: who has nothing is answered before; what is typed, written and asked for meanwhile is done after. */
 export async function while_loaded() {
   await start({ PERCH_PAUSE: 'loading' })

@@ -650,7 +650,7 @@ export async function git_stale_lock() {
   put(b, 'a.txt', 'put aside\n')
   put(b, '.git/refs/stash.lock', '')
   await git('POST', b, bob, 'stash', {})
-  put(b, '.git/refs/stash.lock', '')
+  for (const name of ['refs/stash', 'AUTO_MERGE', 'refs/heads/next']) put(b, `.git/${name}.lock`, '')
   await git('POST', b, bob, 'stash/0/pop')
   assert.equal(read(b, 'a.txt'), 'put aside\n')
   assert.equal((await git('GET', b, bob, 'stash')).stashes.length, 0)
