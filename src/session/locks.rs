@@ -62,8 +62,11 @@ impl Locks {
     /// this. `name`: beneath `.git`.
     pub async fn sweep(&self, name: &str) {
         let files = self.hub.workspace();
+        // One from the future is never old.
+        let until = Instant::now() + PATIENCE;
         while let Ok(Some(lock)) = files.git_lock(name).await
             && !self.is_held(lock).await
+            && Instant::now() < until
         {
             if self.is_old(lock) {
                 self.free(name).await;

@@ -654,6 +654,10 @@ export async function git_stale_lock() {
   await git('POST', b, bob, 'stash/0/pop')
   assert.equal(read(b, 'a.txt'), 'put aside\n')
   assert.equal((await git('GET', b, bob, 'stash')).stashes.length, 0)
+  // One that is never old keeps nobody for long.
+  put(b, '.git/REBASE_HEAD.lock', '')
+  fs.utimesSync(file(b, '.git/REBASE_HEAD.lock'), 4e9, 4e9)
+  await git('POST', b, bob, 'switch', { branch: 'main' })
 }
 
 /**
