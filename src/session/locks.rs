@@ -61,27 +61,15 @@ impl Locks {
     /// Removes a lock that was left behind, once it is old enough for that to be told; one that somebody holds is none of
     /// this. `name`: beneath `.git`.
     pub async fn sweep(&self, name: &str) {
-        let files = self.hub.workspace();
-        // One from the future is never old.
-        let until = Instant::now() + PATIENCE;
-        while let Ok(Some(lock)) = files.git_lock(name).await
+        if let Ok(Some(lock)) = self.hub.workspace().git_lock(name).await
             && !self.is_held(lock).await
-            && Instant::now() < until
         {
-            if self.is_old(lock) {
-                self.free(name).await;
-                return;
-            }
-            tokio::time::sleep(LOOK_AGAIN).await;
+            self.free(name).await;
         }
     }
 
     async fn is_left_behind(&self, lock: GitLock) -> bool {
-        self.is_old(lock) && !self.is_held(lock).await
-    }
-
-    fn is_old(&self, lock: GitLock) -> bool {
-        self.hub.now_ms() - lock.modified_ms >= LEFT_AFTER_MS
+        self.hub.now_ms() - lock.modified_ms >= LEFT_AFTER_MS && !self.is_held(lock).await
     }
 
     async fn is_held(&self, lock: GitLock) -> bool {

@@ -6,6 +6,7 @@ use super::disk::{ABSENT_SETTLE, Disk};
 use super::early::{self, Early};
 use super::log::{Authors, Log};
 use super::recall::{Now, predecessor, whose};
+use super::write_back::is_git_at_work;
 use super::{Command, DocError, Document, QUEUE, decode_row};
 use crate::base::{BranchId, Clock, DocumentId, Tasks, heavy};
 use crate::branch::events::{Event, Events};
@@ -93,17 +94,15 @@ async fn is_gone(context: &OpenContext, path: &RelPath) -> Result<bool, DocError
             return Ok(false);
         }
         let waited = began.elapsed();
-        if waited >= GIT_AT_LATEST || (waited >= ABSENT_SETTLE && !is_git_at_work(context).await) {
+        // A step of perch's own, or somebody's git in a shell.
+        let is_step = || context.writing.try_read().is_err();
+        if waited >= GIT_AT_LATEST
+            || (waited >= ABSENT_SETTLE && !is_step() && !is_git_at_work(&context.workspace).await)
+        {
             return Ok(true);
         }
         tokio::time::sleep(LOOK_AGAIN).await;
     }
-}
-
-/// A step of perch's own, or somebody's git in a shell.
-async fn is_git_at_work(context: &OpenContext) -> bool {
-    let lock = context.workspace.git_lock("index.lock").await;
-    context.writing.try_read().is_err() || lock.is_ok_and(|lock| lock.is_some_and(|lock| lock.is_open))
 }
 
 /// Whether one was ended while it worked on the files, as all are that run in sessions when perch is killed. Git replaces a

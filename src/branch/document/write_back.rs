@@ -50,12 +50,14 @@ pub(super) struct Wrote {
 /// it and waits for a person, as for the message of `commit -a`, has closed it, and so has one that was killed.
 async fn git_is_done(workspace: &Workspace) {
     let patience = Instant::now() + GIT_PATIENCE;
-    while let Ok(Some(lock)) = workspace.git_lock("index.lock").await
-        && lock.is_open
-        && Instant::now() < patience
-    {
+    while is_git_at_work(workspace).await && Instant::now() < patience {
         tokio::time::sleep(QUIET / 10).await;
     }
+}
+
+/// Whether a git has the index open to write it.
+pub(super) async fn is_git_at_work(workspace: &Workspace) -> bool {
+    matches!(workspace.git_lock("index.lock").await, Ok(Some(lock)) if lock.is_open)
 }
 
 impl Actor {

@@ -40,14 +40,20 @@ export async function h11() {
   }
 }
 
-/** A look at the file that finds nothing new does not hide what was written while it was on its way, nor ends a document. */
-export async function while_looked() {
-  await start({ PERCH_PAUSE: 'looked' })
+/** A file of one line that somebody has open. */
+async function shared(extra) {
+  await start(extra)
   const b = await branch()
   const file = path.join(b.files, 'a.txt')
   fs.writeFileSync(file, 'one\n')
   const ann = yClient(await session(b, 'ann'), 'a.txt')
   await eventually('synced', () => ann.synced())
+  return { file, ann }
+}
+
+/** A look at the file that finds nothing new does not hide what was written while it was on its way, nor ends a document. */
+export async function while_looked() {
+  const { file, ann } = await shared({ PERCH_PAUSE: 'looked' })
   const tokens = ['one']
   for (let turn = 0; turn < 3; turn++) {
     line(ann, 'ann', tokens)
@@ -73,12 +79,7 @@ export async function while_looked() {
 
 /** A file that is missing just when its document is opened again, as one that git replaces, has not gone: editors go on. */
 export async function missing_at_opening() {
-  await start()
-  const b = await branch()
-  const file = path.join(b.files, 'a.txt')
-  fs.writeFileSync(file, 'one\n')
-  const ann = yClient(await session(b, 'ann'), 'a.txt')
-  await eventually('synced', () => ann.synced())
+  const { file, ann } = await shared()
   const tokens = ['one']
   line(ann, 'before', tokens)
   const present = await atRest(file, [ann], tokens)
